@@ -1,0 +1,56 @@
+# The four commands: demo, test, check, bench. Each does its own set-up on a machine with Python 3.11+, make and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EMULATORS := .venv-emulators
+BENCH ?= full
+TESTS ?= tests
+TEST_ARGS ?=
+DEMO_ARGS ?=
+
+.PHONY: demo test check bench format lock clean
+
+demo: $(VENV)/ready
+	$(BIN)/streamflow demo $(DEMO_ARGS)
+
+test: $(VENV)/ready $(EMULATORS)/ready
+	$(BIN)/pytest -n 2 --dist loadgroup $(TEST_ARGS) $(TESTS)
+
+check: $(VENV)/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/pytest -q -n 0 tests/tidy
+
+bench: $(VENV)/ready
+	$(BIN)/python -m benchmarks $(BENCH)
+
+format: $(VENV)/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(VENV)/uv
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-emit-find-links --group dev -o requirements/dev.txt pyproject.toml
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	  --no-emit-find-links -o requirements/emulators.txt requirements/emulators.in
+
+clean:
+	rm -rf $(VENV) $(EMULATORS) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+
+$(VENV)/uv:
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "streamflow needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --disable-pip-version-check 'uv>=0.5,<1'
+	touch $@
+
+$(VENV)/ready: $(VENV)/uv requirements/dev.txt pyproject.toml
+	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	touch $@
+
+$(EMULATORS)/ready: $(VENV)/uv requirements/emulators.txt
+	$(BIN)/uv venv -q --allow-existing --python $(BIN)/python $(EMULATORS)
+	$(BIN)/uv pip install -q --python $(EMULATORS)/bin/python --require-hashes -r requirements/emulators.txt
+	touch $@

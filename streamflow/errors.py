@@ -1,0 +1,141 @@
+"""The error tree: each error is an instruction, named after the state of the world, and carries its data.
+
+Messages say what, where, why and the next step; they hold positions and names, never item images or secrets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class StreamflowError(Exception):
+    """Anything streamflow raises on purpose."""
+
+
+class ConfigError(StreamflowError):
+    """A declaration that cannot run; the command line exits with status 2.
+
+    `problems` holds every mistake found, one line each, so that one run shows them all.
+    """
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class MalformedRecordError(StreamflowError):
+    """A record that does not have the shape of a DynamoDB stream record."""
+
+    def __init__(self, *, shard_id: str, sequence_number: str | None, reason: str) -> None:
+        self.shard_id = shard_id
+        self.sequence_number = sequence_number
+        self.reason = reason
+        super().__init__(f"malformed record {sequence_number or '(no sequence number)'} in {shard_id}: {reason}")
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+class SourceError(StreamflowError):
+    """Reading failed. A plain `SourceError` is transient with an unknown outcome: try again after a pause."""
+
+
+class ThrottledError(SourceError):
+    """The service asked for a pause: wait `retry_after_s`, or back off where it is None."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class IteratorExpiredError(SourceError):
+    """The shard iterator is past its life (15 min on DynamoDB Streams): ask for another at the last position."""
+
+
+class TrimmedError(SourceError):
+    """The position is older than retention (24 h on DynamoDB Streams): the records up to the horizon are lost."""
+
+
+class AccessDeniedError(SourceError):
+    """The credentials are missing, wrong or not allowed to make this call; more calls will not help by themselves."""
+
+
+class NotFoundError(SourceError):
+    """The table, stream or shard does not exist (any more)."""
+
+
+class StreamDisabledError(SourceError):
+    """The table exists but has no stream to read."""
+
+
+class RequestRefusedError(SourceError):
+    """The service refused the request as malformed: repeating it cannot succeed."""
+
+
+# --- leases ----------------------------------------------------------------------------------------------------------
+
+
+class StoreError(StreamflowError):
+    """The lease store failed and the write did not happen: nothing is lost, nothing was stored."""
+
+
+class UnknownOutcomeError(StoreError):
+    """The lease store failed in the middle of a write, which may or may not have happened: read the row back."""
+
+
+class LeaseLostError(StreamflowError):
+    """Somebody else owns the lease now: stop the shard, store nothing, never retry with a newer version."""
+
+
+# --- handling --------------------------------------------------------------------------------------------------------
+
+
+class PartialFailure(StreamflowError):  # noqa: N818 - the term of the field (ReportBatchItemFailures)
+    """Raised by a handler: everything before the lowest of `sequence_numbers` is done, the rest is to be retried.
+
+    A number that is not in the batch, and an empty collection, count as failure of the whole batch.
+    """
+
+    def __init__(self, sequence_numbers: Sequence[str]) -> None:
+        self.sequence_numbers = tuple(sequence_numbers)
+        super().__init__(f"{len(self.sequence_numbers)} records failed, from {min(self.sequence_numbers, default='?')}")
+
+
+class SinkBusyError(StreamflowError):
+    """Raised by a sink: try again after `retry_after_s`; nothing is wrong with the batch."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        self.retry_after_s = retry_after_s
+        super().__init__(message)
+
+
+class HandlerTimeoutError(StreamflowError):
+    """The handler did not finish within `timeout_s`."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        super().__init__(f"the handler did not finish within {timeout_s:g} s")
+
+
+class LambdaFunctionError(StreamflowError):
+    """A Lambda function failed as a whole: it raised, ran out of time, or returned a response that means so."""
+
+
+class UnaccountedRecordsError(StreamflowError):
+    """A middleware neither passed records on nor left them out aloud with `batch.without(…, reason=…)`."""
+
+    def __init__(self, sequence_numbers: Sequence[str]) -> None:
+        self.sequence_numbers = tuple(sequence_numbers)
+        super().__init__(
+            f"{len(self.sequence_numbers)} records were neither delivered nor left out aloud, the first is "
+            f"{self.sequence_numbers[0]}: a middleware must await call_next(batch), "
+            "or drop with batch.without(predicate, reason=…)"
+        )
+
+
+class PluginError(StreamflowError):
+    """A plugin is missing, broken or does not keep its contract; the original error is the cause."""
+
+    def __init__(self, message: str, *, plugin: str) -> None:
+        self.plugin = plugin
+        super().__init__(message)

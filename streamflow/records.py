@@ -1,0 +1,240 @@
+"""Records and shards: frozen, no I/O.
+
+A record is a view over the JSON that the service sent. Nothing but its outline is decoded until somebody looks: the
+envelope (ids, sequence number, times) on first touch of one of its fields, the keys and each image on theirs.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import msgspec
+import orjson
+from msgspec.structs import force_setattr
+
+from streamflow.attributes import Numbers, native_item
+from streamflow.errors import MalformedRecordError
+from streamflow.positions import Position
+
+if TYPE_CHECKING:
+    from streamflow.attributes import NativeValue
+
+EventName = Literal["INSERT", "MODIFY", "REMOVE"]
+StreamViewType = Literal["KEYS_ONLY", "NEW_IMAGE", "OLD_IMAGE", "NEW_AND_OLD_IMAGES"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shard:
+    """One shard of one stream, as a listing shows it.
+
+    `parents` has 0 to 2 ids (two after a merge on Kinesis); a parent need not be listed any more.
+    `closed` is true once the service shows an ending sequence number: it may still hold unread records.
+    """
+
+    stream_arn: str
+    shard_id: str
+    parents: tuple[str, ...] = ()
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserIdentity:
+    """Who made the change where it was not a user: `Service` / `dynamodb.amazonaws.com` for deletes by time to live."""
+
+    type: str
+    principal_id: str
+
+
+class _WireIdentity(msgspec.Struct, gc=False):
+    PrincipalId: str = ""
+    Type: str = ""
+
+
+class _WireChange(msgspec.Struct, gc=False):
+    SequenceNumber: str
+    Keys: msgspec.Raw = msgspec.Raw()
+    NewImage: msgspec.Raw = msgspec.Raw()
+    OldImage: msgspec.Raw = msgspec.Raw()
+    ApproximateCreationDateTime: float = 0.0
+    SizeBytes: int = 0
+    StreamViewType: str = ""
+
+
+class _WireRecord(msgspec.Struct, gc=False):
+    dynamodb: _WireChange
+    eventID: str = ""
+    eventName: str = ""
+    eventVersion: str = ""
+    eventSource: str = "aws:dynamodb"
+    awsRegion: str = ""
+    userIdentity: _WireIdentity | None = None
+
+
+_decode_record = msgspec.json.Decoder(_WireRecord).decode
+_UNREAD: Any = object()
+_SEQUENCE_NUMBER = re.compile(rb'"SequenceNumber"\s*:\s*"(\d{1,128})"')
+
+
+class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults=True):
+    """One change of one item.
+
+    Built by sources; the constructor takes the record's JSON as a raw slice, its shard and the treatment of numbers.
+    Every property that decodes raises `MalformedRecordError`, which names shard and sequence number, never the data.
+    """
+
+    json: msgspec.Raw
+    shard: Shard
+    numbers: Numbers = "decimal"
+    _envelope: Any = None
+    _keys: Any = _UNREAD
+    _new_image: Any = _UNREAD
+    _old_image: Any = _UNREAD
+
+    def __repr__(self) -> str:
+        found = _SEQUENCE_NUMBER.search(bytes(self.json))
+        return f"<Record {found[1].decode() if found else '?'} of {self.shard.shard_id}>"
+
+    # -- the envelope -------------------------------------------------------------------------------------------------
+
+    def _open(self) -> _WireRecord:
+        if self._envelope is None:
+            try:
+                envelope = _decode_record(self.json)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self._refuse(_without_data(error))
+            force_setattr(self, "_envelope", envelope)
+        return self._envelope  # type: ignore[no-any-return]
+
+    def _refuse(self, reason: str) -> NoReturn:
+        found = _SEQUENCE_NUMBER.search(bytes(self.json))
+        raise MalformedRecordError(
+            shard_id=self.shard.shard_id, sequence_number=found[1].decode() if found else None, reason=reason
+        ) from None
+
+    @property
+    def raw(self) -> bytes:
+        """The JSON object exactly as the service sent it."""
+        return bytes(self.json)
+
+    @property
+    def event_id(self) -> str:
+        """Unique for the change and stable across redelivery: 32 hexadecimal digits."""
+        return self._open().eventID
+
+    @property
+    def event_name(self) -> EventName:
+        name = self._open().eventName
+        if name not in {"INSERT", "MODIFY", "REMOVE"}:
+            self._refuse("eventName is none of INSERT, MODIFY, REMOVE")
+        return name  # type: ignore[return-value]
+
+    @property
+    def sequence_number(self) -> str:
+        """Decimal, 21 to 40 digits; ordered as a number within a shard."""
+        return self._open().dynamodb.SequenceNumber
+
+    @property
+    def position(self) -> Position:
+        """The position that settling this record stores."""
+        return Position.after(self._open().dynamodb.SequenceNumber)
+
+    @property
+    def created_at_s(self) -> float:
+        """Approximate creation time in seconds since the Unix epoch, rounded down to the second by the service."""
+        return self._open().dynamodb.ApproximateCreationDateTime
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of keys and images as the service counts them."""
+        return self._open().dynamodb.SizeBytes
+
+    @property
+    def view_type(self) -> str:
+        """What the stream carries: one of `StreamViewType`."""
+        return self._open().dynamodb.StreamViewType
+
+    @property
+    def user_identity(self) -> UserIdentity | None:
+        """Set on deletes by time to live, else None."""
+        identity = self._open().userIdentity
+        return None if identity is None else UserIdentity(type=identity.Type, principal_id=identity.PrincipalId)
+
+    # -- the data -----------------------------------------------------------------------------------------------------
+
+    @property
+    def keys(self) -> dict[str, NativeValue]:
+        """The item's key attributes in native Python."""
+        if self._keys is _UNREAD:
+            keys = self._image(self._open().dynamodb.Keys)
+            if keys is None:
+                self._refuse("it has no Keys")
+            force_setattr(self, "_keys", keys)
+        return self._keys  # type: ignore[no-any-return]
+
+    @property
+    def new_image(self) -> dict[str, NativeValue] | None:
+        """The item after the change; None on REMOVE, and where the view type leaves it out."""
+        if self._new_image is _UNREAD:
+            force_setattr(self, "_new_image", self._image(self._open().dynamodb.NewImage))
+        return self._new_image  # type: ignore[no-any-return]
+
+    @property
+    def old_image(self) -> dict[str, NativeValue] | None:
+        """The item before the change; None on INSERT, and where the view type leaves it out."""
+        if self._old_image is _UNREAD:
+            force_setattr(self, "_old_image", self._image(self._open().dynamodb.OldImage))
+        return self._old_image  # type: ignore[no-any-return]
+
+    def _image(self, raw: msgspec.Raw) -> dict[str, NativeValue] | None:
+        if not len(raw):
+            return None
+        try:
+            return native_item(orjson.loads(raw), numbers=self.numbers)
+        except (ValueError, RecursionError) as error:
+            self._refuse(_without_data(error))
+
+    # -- as AWS Lambda has it -----------------------------------------------------------------------------------------
+
+    def lambda_event_json(self) -> bytes:
+        """The record as an element of `Records` in a Lambda event, spliced from the raw JSON without decoding images."""
+        return splice_lambda_record(self.json, _event_source_tail(self.shard.stream_arn))
+
+    def lambda_event(self) -> dict[str, Any]:
+        """The same as Python objects, as a Lambda function finds it in `event["Records"]`."""
+        event: dict[str, Any] = orjson.loads(self.lambda_event_json())
+        change = event["dynamodb"]
+        if "ApproximateCreationDateTime" in change:
+            change["ApproximateCreationDateTime"] = float(change["ApproximateCreationDateTime"])
+        return event
+
+
+def _without_data(error: Exception) -> str:
+    """The reason without any content of the record: decoder messages may quote a byte or a field, never a value."""
+    if isinstance(error, msgspec.ValidationError):
+        return str(error)
+    if isinstance(error, orjson.JSONDecodeError | msgspec.DecodeError | UnicodeDecodeError | RecursionError):
+        return "its JSON is broken"
+    return str(error)
+
+
+def _event_source_tail(stream_arn: str) -> bytes:
+    return b',"eventSourceARN":' + orjson.dumps(stream_arn) + b"}"
+
+
+def splice_lambda_record(raw: msgspec.Raw, tail: bytes) -> bytes:
+    """Put `tail` in place of the closing brace; give `userIdentity`, which TTL deletes have, Lambda's member names."""
+    text = bytes(raw).rstrip()
+    if b'"userIdentity"' in text:
+        record = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+        if "userIdentity" in record:
+            identity = msgspec.json.decode(record["userIdentity"], type=_WireIdentity | None)
+            if identity is None:
+                del record["userIdentity"]
+            else:
+                record["userIdentity"] = msgspec.Raw(
+                    orjson.dumps({"type": identity.Type, "principalId": identity.PrincipalId})
+                )
+            text = msgspec.json.encode(record)
+    return text[:-1] + tail
