@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 NativeValue: TypeAlias = (
-    "str | int | float | Decimal | bytes | bool | None | set[Any] | list[NativeValue] | dict[str, NativeValue]"
+    "str | int | float | Decimal | bytes | bool | set[Any] | list[NativeValue] | dict[str, NativeValue] | None"
 )
 Numbers: TypeAlias = Literal["decimal", "int_float"]
 

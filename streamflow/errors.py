@@ -5,7 +5,10 @@ Messages say what, where, why and the next step; they hold positions and names, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class StreamflowError(Exception):

@@ -198,7 +198,7 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
     # -- as AWS Lambda has it -----------------------------------------------------------------------------------------
 
     def lambda_event_json(self) -> bytes:
-        """The record as an element of `Records` in a Lambda event, spliced from the raw JSON without decoding images."""
+        """The record as an element of `Records` in a Lambda event, spliced from raw slices."""
         return splice_lambda_record(self.json, _event_source_tail(self.shard.stream_arn))
 
     def lambda_event(self) -> dict[str, Any]:

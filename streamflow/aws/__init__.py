@@ -1,0 +1,1 @@
+"""The one seam to AWS: session and credentials, signing, the fast wire lane, error classes."""

@@ -1,0 +1,142 @@
+"""Batches and the ledger that accounts for each of their records."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import orjson
+
+from streamflow.records import Record, Shard, _event_source_tail, splice_lambda_record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from streamflow.positions import Position
+
+# {"Records":[ ]} around the records of a Lambda event.
+_EVENT_OPEN, _EVENT_CLOSE = b'{"Records":[', b"]}"
+
+
+class Ledger:
+    """What became of the records of one attempt: delivered, or left out aloud with a reason. Owned by one attempt."""
+
+    __slots__ = ("_delivered", "_dropped", "records")
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = records
+        self._delivered: set[int] | None = set()  # identities; None means all of them
+        self._dropped: dict[int, str] = {}
+
+    def deliver(self, records: Sequence[Record]) -> None:
+        if records is self.records:
+            self._delivered = None
+        elif self._delivered is not None:
+            self._delivered.update(map(id, records))
+
+    def drop(self, records: Iterable[Record], reason: str) -> None:
+        for record in records:
+            self._dropped.setdefault(id(record), reason)
+
+    def unaccounted(self) -> list[Record]:
+        """Records that were neither delivered nor dropped, in order."""
+        if self._delivered is None:
+            return []
+        known = self._delivered | self._dropped.keys()
+        return [record for record in self.records if id(record) not in known]
+
+    def dropped(self) -> dict[str, int]:
+        """Reason to number of records left out for it; a record that was delivered all the same does not count."""
+        counts: dict[str, int] = {}
+        for identity, reason in self._dropped.items():
+            if self._delivered is not None and identity not in self._delivered:
+                counts[reason] = counts.get(reason, 0) + 1
+        return counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Batch:
+    """Records of one shard in stream order, for one invocation of the handler.
+
+    `epoch` is the fence: it grows with each change of owner of the shard, so a sink may refuse a batch of an older one.
+    `attempt` counts invocations of the same records from 1; `request_id` stays the same over them.
+    """
+
+    pipeline: str
+    shard: Shard
+    records: Sequence[Record]
+    epoch: int = 0
+    attempt: int = 1
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    ledger: Ledger = field(init=False)
+    _original: Ledger | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ledger", self._original or Ledger(self.records))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __repr__(self) -> str:
+        return f"<Batch {self.pipeline}/{self.shard.shard_id}: {len(self.records)} records, attempt {self.attempt}>"
+
+    @property
+    def first(self) -> Position:
+        return self.records[0].position
+
+    @property
+    def last(self) -> Position:
+        return self.records[-1].position
+
+    def select(self, records: Sequence[Record]) -> Batch:
+        """The same batch with fewer records; the ones left out are unaccounted until somebody accounts for them."""
+        return replace(self, records=records, _original=self.ledger)
+
+    def without(self, predicate: Callable[[Record], bool], *, reason: str) -> Batch:
+        """Leave out, aloud, the records for which `predicate` is true: they count as dropped for `reason`."""
+        kept: list[Record] = []
+        dropped: list[Record] = []
+        for record in self.records:
+            (dropped if predicate(record) else kept).append(record)
+        if not dropped:
+            return self
+        self.ledger.drop(dropped, reason)
+        return self.select(kept)
+
+    def again(self) -> Batch:
+        """The same records for the next attempt, with a ledger of its own."""
+        return replace(self, attempt=self.attempt + 1, _original=None)
+
+    @property
+    def lambda_event_bytes(self) -> int:
+        """Length of `lambda_event_json()`, without making it; exact but for deletes by time to live (an upper bound)."""
+        return lambda_event_bytes(self.records)
+
+    def lambda_event_json(self) -> bytes:
+        """The event that AWS Lambda would send for this batch, spliced from the raw records."""
+        tail = _event_source_tail(self.shard.stream_arn)
+        return _EVENT_OPEN + b",".join([splice_lambda_record(r.json, tail) for r in self.records]) + _EVENT_CLOSE
+
+    def lambda_event(self) -> dict[str, object]:
+        """The same event as Python objects."""
+        return {"Records": [record.lambda_event() for record in self.records]}
+
+
+def lambda_event_bytes(records: Sequence[Record]) -> int:
+    """Bytes of the Lambda event for `records`, all of one shard: what the 6 MB limit of an invocation is measured on."""
+    if not records:
+        return len(_EVENT_OPEN) + len(_EVENT_CLOSE)
+    each = record_overhead_bytes(records[0].shard)
+    return sum([len(record.json) for record in records]) + each * len(records) + EVENT_ENVELOPE_BYTES
+
+
+def record_overhead_bytes(shard: Shard) -> int:
+    """What one record of this shard takes in an event beyond its own JSON: `eventSourceARN` and the comma."""
+    return len(b',"eventSourceARN":') + len(orjson.dumps(shard.stream_arn)) + 1
+
+
+EVENT_ENVELOPE_BYTES = len(_EVENT_OPEN) + len(_EVENT_CLOSE) - 1

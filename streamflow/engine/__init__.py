@@ -1,0 +1,1 @@
+"""The task tree: performs what the rules decide and owns every task."""

@@ -1,0 +1,237 @@
+"""Facts that the engine reports: frozen, named noun and past verb. Observers render them; none carries item data.
+
+`pipeline` is the pipeline's name; times are float seconds; sequence numbers and shard ids are as the service has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamflow.positions import Position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineStarted:
+    """Ready to deliver: the starting positions are stored and every free shard has been asked for."""
+
+    pipeline: str
+    stream_arn: str
+    shards: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineStopped:
+    pipeline: str
+    drained: bool
+    """False when in-flight batches were given up at the deadline: they will be delivered again."""
+    repeating: Mapping[str, Position] = field(default_factory=dict)
+    """Shard id to the position after which records that a handler has already seen will repeat."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineFailed:
+    """The pipeline stopped by an error that nothing here can mend."""
+
+    pipeline: str
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnded:
+    """Every shard is read to its end and the stream is disabled or gone: there is nothing more to come."""
+
+    pipeline: str
+    stream_arn: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardOpened:
+    pipeline: str
+    shard_id: str
+    start: Position
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardClosed:
+    """This worker stopped working on the shard. `reason`: ended, lost, stopped or failed."""
+
+    pipeline: str
+    shard_id: str
+    reason: str
+    children: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardAwaitingChildren:
+    """The shard is done, but the service shows no children yet; asked again until it does."""
+
+    pipeline: str
+    shard_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRead:
+    pipeline: str
+    shard_id: str
+    records: int
+    bytes: int
+    duration_s: float
+    last_created_at_s: float | None
+    """Creation time of the newest record of the page; None for an empty page."""
+    millis_behind: int | None = None
+    buffered_bytes: int = 0
+    """Read ahead for this shard after this page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadFailed:
+    """A poll failed and will be repeated after `retry_after_s`. `code` is the service's error code or the error's name."""
+
+    pipeline: str
+    shard_id: str
+    code: str
+    throttled: bool
+    retry_after_s: float
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IteratorExpired:
+    pipeline: str
+    shard_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsTrimmed:
+    """Data loss: retention took records before they were read."""
+
+    pipeline: str
+    shard_id: str
+    lost_from: Position
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchDelivered:
+    """`delivered` + the sum of `dropped` = `records`; `handler_s` is the last attempt's time in chain and handler."""
+
+    pipeline: str
+    shard_id: str
+    records: int
+    bytes: int
+    delivered: int
+    dropped: Mapping[str, int]
+    attempts: int
+    handler_s: float
+    first_created_at_s: float
+    last_created_at_s: float
+    now_s: float
+    """Wall clock at the end of the handler."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchFailed:
+    """One attempt failed; the batch, or what a partial failure left of it, comes again after `retry_after_s`."""
+
+    pipeline: str
+    shard_id: str
+    records: int
+    attempt: int
+    handler_s: float
+    error: BaseException
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointStored:
+    pipeline: str
+    shard_id: str
+    checkpoint: Position
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointFailed:
+    pipeline: str
+    shard_id: str
+    error: BaseException
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseTaken:
+    pipeline: str
+    shard_id: str
+    epoch: int
+    previous_owner: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseLost:
+    pipeline: str
+    shard_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseReleased:
+    pipeline: str
+    shard_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardsDiscovered:
+    """A listing of the stream was compared with the leases."""
+
+    pipeline: str
+    listed: int
+    created: tuple[str, ...]
+    forgotten: tuple[str, ...]
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryFailed:
+    pipeline: str
+    code: str
+    message: str
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopBlocked:
+    """The event loop stood still for `blocked_s`. `task` names pipeline, shard and role; `where` is file:line, function."""
+
+    blocked_s: float
+    task: str
+    where: str
+
+
+Event: TypeAlias = (
+    PipelineStarted
+    | PipelineStopped
+    | PipelineFailed
+    | StreamEnded
+    | ShardOpened
+    | ShardClosed
+    | ShardAwaitingChildren
+    | PageRead
+    | ReadFailed
+    | IteratorExpired
+    | RecordsTrimmed
+    | BatchDelivered
+    | BatchFailed
+    | CheckpointStored
+    | CheckpointFailed
+    | LeaseTaken
+    | LeaseLost
+    | LeaseReleased
+    | ShardsDiscovered
+    | DiscoveryFailed
+    | LoopBlocked
+)

@@ -1,0 +1,199 @@
+"""What the user declares. It validates itself and runs nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from streamflow.attributes import Numbers
+from streamflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+STREAM_ARN = re.compile(r"^arn:[\w-]+:dynamodb:[\w-]+:\d{12}:table/[\w.-]{3,255}/stream/.+$")
+TABLE_NAME = re.compile(r"^[A-Za-z0-9_.-]{3,255}$")
+
+
+class Declaration(BaseModel):
+    """A frozen declaration; a wrong one raises `ConfigError` with every mistake in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            name = values.get("name", "")
+            where = f"{type(self).__name__} {name!r}" if isinstance(name, str) and name else type(self).__name__
+            raise ConfigError([f"{where}: {problem(detail)}" for detail in error.errors()]) from None
+
+
+def problem(detail: ErrorDetails) -> str:
+    """One mistake in one line: what, where, found. Values that may be secret are not shown."""
+    path = ".".join(str(part) for part in detail["loc"]) or "declaration"
+    message = detail["msg"].removeprefix("Value error, ")
+    found = detail.get("input")
+    shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) and len(str(found)) <= 80 else ""
+    return f"{path}: {message}{'' if detail['type'] == 'extra_forbidden' else shown}"
+
+
+class AwsOptions(Declaration):
+    """How to reach AWS; what is left out comes from the environment and the shared files, as in every AWS SDK."""
+
+    region: Annotated[str | None, Field(examples=["eu-west-1"])] = None
+    """AWS region."""
+    profile: Annotated[str | None, Field(examples=["production"])] = None
+    """Profile of the shared configuration files."""
+    endpoint_url: Annotated[str | None, Field(examples=["http://127.0.0.1:4566"], pattern=r"^https?://")] = None
+    """Endpoint that replaces those of AWS, for local servers."""
+    role_arn: Annotated[str | None, Field(examples=["arn:aws:iam::123456789012:role/orders"], pattern=r"^arn:")] = None
+    """Execution role: assumed for polling, refreshed before it expires."""
+    external_id: Annotated[str | None, Field(examples=["7f9c"])] = None
+    """External id that the role asks for."""
+    ca_bundle: Annotated[str | None, Field(examples=["/etc/ssl/private-ca.pem"])] = None
+    """Certificates to trust instead of the default ones. TLS is always verified."""
+
+    @model_validator(mode="after")
+    def _external_id_needs_role(self) -> AwsOptions:
+        if self.external_id is not None and self.role_arn is None:
+            raise ValueError("external_id goes with role_arn")
+        return self
+
+
+class DynamoDBStream(Declaration):
+    """The stream of a DynamoDB table: the table's latest one, or one by ARN."""
+
+    table: Annotated[str | None, Field(examples=["orders"], pattern=TABLE_NAME.pattern)] = None
+    """Table name; its latest stream is read."""
+    stream_arn: Annotated[
+        str | None,
+        Field(examples=["arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"]),
+    ] = None
+    """Stream ARN, where it must be exactly this one."""
+    aws: AwsOptions | None = None
+    """How to reach AWS for this stream; by default as the app says."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> DynamoDBStream:
+        if (self.table is None) == (self.stream_arn is None):
+            raise ValueError("give either table or stream_arn")
+        if self.stream_arn is not None and not STREAM_ARN.match(self.stream_arn):
+            raise ValueError(
+                "stream_arn is no stream of a table: it looks like arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL"
+            )
+        return self
+
+
+class LambdaFunction(Declaration):
+    """An AWS Lambda function, unchanged, called in this process with the exact event and a context."""
+
+    target: Annotated[str, Field(examples=["app:handler"], pattern=r"^[\w./-]+:[\w.]+$")]
+    """`module:function`; a path to a `.py` file may stand for the module."""
+    function_name: Annotated[str | None, Field(examples=["orders"])] = None
+    """Name that the context shows; by default the function's."""
+    timeout_s: Annotated[float, Field(gt=0, le=900)] = 3.0
+    """Time for one invocation, as Lambda's own setting; running out of it is a function error."""
+    memory_size_mb: Annotated[int, Field(ge=128, le=10_240)] = 128
+    """Memory that the context shows; not enforced."""
+    report_batch_item_failures: bool = False
+    """Read `batchItemFailures` in the response (`FunctionResponseTypes: [ReportBatchItemFailures]`)."""
+
+
+HandlerLike: TypeAlias = Any
+"""An async function, a plain function (run in a thread), a `Sink`, or a `LambdaFunction`."""
+
+
+class PipelineOptions(Declaration):
+    """The options of an event source mapping in snake case with units, and ours."""
+
+    starting_position: Literal["TRIM_HORIZON", "LATEST"] = "LATEST"
+    """Where to start at the very first run: what the stream still holds, or what comes from now on."""
+    batch_size: Annotated[int, Field(ge=1, le=10_000)] = 100
+    """Most records for one invocation."""
+    maximum_batching_window_s: Annotated[float, Field(ge=0, le=300)] = 0.0
+    """Longest wait for a batch to fill, in seconds; 0 delivers what a poll returned at once."""
+    batch_bytes_max: Annotated[int, Field(ge=1_000, le=6_291_456)] = 6_291_456
+    """Most bytes of the encoded event (Lambda takes 6 MB); a single larger record still goes alone."""
+    handler_timeout_s: Annotated[float | None, Field(gt=0, le=86_400, examples=[30.0])] = None
+    """Time for one invocation of chain and handler; None waits for ever."""
+    poll_interval_s: Annotated[float, Field(ge=0.01, le=60)] = 0.25
+    """Pause between polls of a shard that has nothing new (Lambda polls four times a second)."""
+    idle_poll_interval_s: Annotated[float | None, Field(ge=0.01, le=300, examples=[10.0])] = None
+    """Where set, polls of a shard that stays empty slow down to this interval, and so does their cost."""
+    checkpoint_interval_s: Annotated[float, Field(ge=0, le=300)] = 1.0
+    """Least time between two stored checkpoints of a shard; what a crash may repeat. A clean stop repeats nothing."""
+    buffer_bytes_max: Annotated[int, Field(ge=65_536, le=1_073_741_824)] = 8_388_608
+    """Most bytes read ahead for one shard."""
+    on_trimmed: Literal["fail", "continue"] = "fail"
+    """When retention took records before they were read: stop the pipeline, or record the gap and go on."""
+    numbers: Numbers = "decimal"
+    """DynamoDB numbers as exact `Decimal`, or as `int` and `float`."""
+
+
+class Pipeline(PipelineOptions):
+    """One stream, through middleware, to one handler."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", examples=["orders"])]
+    """Names the checkpoints: another name starts anew."""
+    source: Any
+    """A `DynamoDBStream`, or anything that keeps the `Source` contract."""
+    handler: HandlerLike
+    """An async function of a batch, a plain function (run in a thread), a `Sink`, or a `LambdaFunction`."""
+    middleware: tuple[Callable[..., Any], ...] = ()
+    """Layers around the handler, outermost first."""
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Pipeline:
+        if not isinstance(self.source, DynamoDBStream) and not hasattr(self.source, "open"):
+            raise ValueError("source is neither a DynamoDBStream nor an object with the Source contract")
+        if not callable(self.handler) and not isinstance(self.handler, LambdaFunction) and not _is_sink(self.handler):
+            raise ValueError("handler is none of: async function, function, Sink, LambdaFunction")
+        return self
+
+
+def _is_sink(value: object) -> bool:
+    return hasattr(value, "__aenter__") and hasattr(value, "__aexit__")
+
+
+class HttpOptions(Declaration):
+    """The admin server: /metrics, /livez, /readyz."""
+
+    host: Annotated[str, Field(examples=["127.0.0.1"])] = "127.0.0.1"
+    """Address to bind; beyond loopback only if you say so."""
+    port: Annotated[int, Field(ge=0, le=65_535, examples=[9102])] = 0
+    """Port; 0 picks a free one."""
+
+
+class App(Declaration):
+    """Pipelines and their surroundings: what one worker runs."""
+
+    pipelines: Annotated[tuple[Pipeline, ...], Field(min_length=1)]
+    """What to run; names are unique."""
+    store: Annotated[str, Field(examples=["sqlite:///orders.db", "memory:"], pattern=r"^(sqlite:///.+|memory:)$")] = (
+        "sqlite:///streamflow.db"
+    )
+    """Where leases and checkpoints are kept: `sqlite:///PATH` (three slashes for a relative path), or `memory:` for tests."""
+    aws: AwsOptions = AwsOptions()
+    """How to reach AWS."""
+    http: HttpOptions | None = None
+    """The admin server; None starts none."""
+    worker_id: Annotated[str | None, Field(pattern=r"^[\w.:@/-]{1,128}$", examples=["orders-0"])] = None
+    """Owner of the leases. A restart under the same id continues at once; by default every process has its own."""
+    lease_duration_s: Annotated[float, Field(ge=1, le=600)] = 10.0
+    """How long a silent worker keeps its shards."""
+    drain_timeout_s: Annotated[float, Field(ge=0, le=3_600)] = 25.0
+    """Time for in-flight batches to finish at shutdown (Kubernetes kills after 30 s)."""
+    buffer_bytes_max: Annotated[int, Field(ge=1_048_576)] = 268_435_456
+    """Most bytes read ahead by the whole worker, and one page per shard beyond that."""
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> App:
+        names = [pipeline.name for pipeline in self.pipelines]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise ValueError(f"two pipelines are named {', '.join(repeated)}: they would share checkpoints")
+        return self

@@ -1,0 +1,168 @@
+"""The contracts between the rooms. Everything here is structural: nothing to inherit from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from streamflow.batches import Batch
+    from streamflow.events import Event
+    from streamflow.leases import Lease, LeaseKey
+    from streamflow.positions import Position
+    from streamflow.records import Record, Shard
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamInfo:
+    """`enabled` is false for a stream that gets no new records: it can be read to its end."""
+
+    stream_arn: str
+    name: str
+    view_type: str
+    enabled: bool
+    retention_s: float = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Records oldest first. `bytes` is the size of the response body; `millis_behind` is None where nobody says."""
+
+    records: Sequence[Record]
+    bytes: int
+    millis_behind: int | None = None
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """A LATEST made concrete. `cursor` continues exactly there while it lives (minutes); `position` does for ever."""
+
+    position: Position
+    cursor: str | None = None
+
+
+class ShardReader(Protocol):
+    async def read(self, *, records_max: int) -> Page:
+        """Read the next page, oldest record first.
+
+        Returns 0..`records_max` records. An empty page is normal and is not the end: the shard has ended
+        only when `page.ended`. `records_max` is 1..1000 on DynamoDB Streams (the service also stops at 1 MB).
+
+        May be cancelled anywhere and called again: nothing is skipped. Expired iterators are re-opened from
+        the last position inside the reader, and are not errors.
+
+        Raises:
+            ThrottledError: the service asked for a pause; wait `retry_after_s`.
+            TrimmedError: the position is older than retention (24 h); the records between are lost.
+            NotFoundError: the shard or its stream is gone.
+            SourceError: any other failure; transient with an unknown outcome unless its class says otherwise.
+        """
+        ...
+
+
+class Source(Protocol):
+    """One stream. Its calls may be cancelled anywhere and repeated."""
+
+    async def describe(self) -> StreamInfo:
+        """Look the stream up.
+
+        Raises:
+            NotFoundError, StreamDisabledError, AccessDeniedError: as they say, with the command that helps.
+        """
+        ...
+
+    async def shards(self) -> Mapping[str, Shard]:
+        """The complete listing by shard id, every page of it, retained closed shards included."""
+        ...
+
+    async def children(self, shard: Shard) -> Sequence[Shard]:
+        """The shards that name `shard` as a parent; empty while the service does not show them yet."""
+        ...
+
+    async def pin(self, shard: Shard) -> Pin:
+        """Fix the tip of an open shard: everything written after the call is found from there."""
+        ...
+
+    def open(
+        self, shard: Shard, start: Position, *, cursor: str | None = None
+    ) -> AbstractAsyncContextManager[ShardReader]:
+        """A reader from `start`; `cursor`, from `pin`, is used instead of it while it lives."""
+        ...
+
+
+# --- handling --------------------------------------------------------------------------------------------------------
+
+Handler: TypeAlias = "Callable[[Batch], Awaitable[None]]"
+"""Returning is success, raising is failure; `PartialFailure` is failure from a record on."""
+
+
+class Middleware(Protocol):
+    async def __call__(self, batch: Batch, call_next: Handler, /) -> None:
+        """Do something around the rest of the chain; runs in the caller's task, outermost layer first."""
+        ...
+
+
+class Writer(Protocol):
+    async def write(self, batch: Batch, /) -> None:
+        """Write the batch; the same meaning of returning and raising as for a handler."""
+        ...
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """A handler with a life: an async context manager that is opened once per run and yields its writer."""
+
+    async def __aenter__(self) -> Writer: ...
+
+    async def __aexit__(self, *exception: object) -> bool | None: ...
+
+
+# --- leases ----------------------------------------------------------------------------------------------------------
+
+
+class LeaseStore(Protocol):
+    """Rows with compare-and-set. No store's clock, and no wall clock, decides anything.
+
+    Every call may raise `StoreError` (nothing happened) and every write `UnknownOutcomeError` (it may have happened).
+    """
+
+    async def list(self, pipeline: str, stream_arn: str) -> Sequence[Lease]:
+        """All rows of one stream in one pipeline, in no particular order; may be stale by a moment."""
+        ...
+
+    async def get(self, key: LeaseKey) -> Lease | None:
+        """The row as it is now: linearizable."""
+        ...
+
+    async def create(self, lease: Lease) -> Lease | None:
+        """Store a row that does not exist yet, at version 1, and return it; None if one exists."""
+        ...
+
+    async def update(self, lease: Lease, *, expected_version: int) -> Lease | None:
+        """Replace the row if its version is still `expected_version`; return what is stored now, at the next version.
+
+        None means conflict: the row has another version, or is gone.
+        """
+        ...
+
+    async def delete(self, key: LeaseKey, *, expected_version: int) -> bool:
+        """Remove the row if its version is still `expected_version`; False means conflict."""
+        ...
+
+
+# --- observing -------------------------------------------------------------------------------------------------------
+
+
+class Observer(Protocol):
+    def __call__(self, event: Event, /) -> None:
+        """Take note of a fact, quickly: called on the event loop, once per page or batch, never per record.
+
+        What it raises is logged and goes no further.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""Pure decisions: facts in, actions out; no I/O, no await, no clock."""

@@ -1,0 +1,1 @@
+"""Where leases and checkpoints are kept."""
