@@ -46,11 +46,14 @@ class Ledger:
         known = self._delivered | self._dropped.keys()
         return [record for record in self.records if id(record) not in known]
 
-    def dropped(self) -> dict[str, int]:
-        """Reason to number of records left out for it; a record that was delivered all the same does not count."""
+    def dropped(self, among: Sequence[Record]) -> dict[str, int]:
+        """Reason to number of those of `among` left out for it; one that was delivered all the same does not count."""
         counts: dict[str, int] = {}
-        for identity, reason in self._dropped.items():
-            if self._delivered is not None and identity not in self._delivered:
+        if not self._dropped or self._delivered is None:
+            return counts
+        for record in among:
+            if id(record) in self._dropped and id(record) not in self._delivered:
+                reason = self._dropped[id(record)]
                 counts[reason] = counts.get(reason, 0) + 1
         return counts
 

@@ -142,3 +142,16 @@ class PluginError(StreamflowError):
     def __init__(self, message: str, *, plugin: str) -> None:
         self.plugin = plugin
         super().__init__(message)
+
+
+def leading_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that counts of those that ended a group of tasks: a lost lease explains all others, else the first."""
+    found: list[BaseException] = []
+    pending: list[BaseException] = [group]
+    while pending:
+        error = pending.pop(0)
+        if isinstance(error, BaseExceptionGroup):
+            pending.extend(error.exceptions)
+        else:
+            found.append(error)
+    return next((error for error in found if isinstance(error, LeaseLostError)), found[0])

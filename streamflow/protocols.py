@@ -31,12 +31,16 @@ class StreamInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Records oldest first. `bytes` is the size of the response body; `millis_behind` is None where nobody says."""
+    """Records oldest first. `bytes` is the size of the response body; `millis_behind` is None where nobody says.
+
+    `reopened` tells that the iterator had expired and was replaced before this page was read.
+    """
 
     records: Sequence[Record]
     bytes: int
     millis_behind: int | None = None
     ended: bool = False
+    reopened: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,8 @@ from streamflow.errors import MalformedRecordError
 from streamflow.positions import Position
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamflow.attributes import NativeValue
 
 EventName = Literal["INSERT", "MODIFY", "REMOVE"]
@@ -208,6 +210,16 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
         if "ApproximateCreationDateTime" in change:
             change["ApproximateCreationDateTime"] = float(change["ApproximateCreationDateTime"])
         return event
+
+
+def newest_outline(records: Sequence[Record]) -> tuple[Position, float] | None:
+    """Position and creation time of the last record that has a readable sequence number; None if none has."""
+    for record in reversed(records):
+        try:
+            return record.position, record.created_at_s
+        except MalformedRecordError:
+            continue
+    return None
 
 
 def _without_data(error: Exception) -> str:

@@ -1,0 +1,180 @@
+"""Which shards there are: the first start, the children that came late, and a slow audit of the whole stream.
+
+Only the holder of the stream's own row does this, so that a fleet asks the service once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from streamflow import events
+from streamflow.engine.reader import error_code
+from streamflow.errors import LeaseLostError, SourceError, StoreError
+from streamflow.leases import STREAM_ROW, Lease, LeaseState
+from streamflow.positions import SHARD_END, TRIM_HORIZON
+from streamflow.records import Shard
+from streamflow.rules import lineage
+from streamflow.rules.pacing import CHILDREN_BACKOFF, DISCOVERY_BACKOFF
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamflow.engine.flow import Flow
+    from streamflow.engine.ownership import HeldLease, Ownership
+    from streamflow.positions import Position
+
+
+@dataclass(slots=True, eq=False)
+class Discovery:
+    """The work of the holder of the stream's row."""
+
+    flow: Flow
+    ownership: Ownership
+    _audit_at: float = float("-inf")
+    _failures: int = 0
+    _asked: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Shard that awaits children to the number of times asked and when to ask again."""
+
+    async def run(self, held: HeldLease) -> None:
+        """Discover for as long as the stream's row is ours."""
+        while held.valid and not self.flow.stopping.is_set():
+            delay_s = await self._round(held)
+            if await self.flow.pause(delay_s):
+                return
+
+    async def _round(self, held: HeldLease) -> float:
+        """One look; the answer is the pause before the next."""
+        clock = self.flow.around.clock
+        try:
+            rows = {row.shard_id: row for row in await self.ownership.rows()}
+            if held.lease.state is LeaseState.AWAITING_CHILDREN:
+                await self._first_start(held, rows)
+                self.flow.nudge()
+            elif clock.monotonic() >= self._audit_at:
+                await self._audit(rows)
+            await self.find_children(lineage.awaiting_children(rows.values()))
+        except (SourceError, StoreError) as error:
+            self._failures += 1
+            return self._report_failure(error)
+        except LeaseLostError:
+            return 0.0
+        self._failures = 0
+        return min(1.0, self.ownership.renew_interval_s)
+
+    async def _first_start(self, held: HeldLease, rows: Mapping[str, Lease]) -> None:
+        """Store where every listed shard starts, and only then that the stream was started.
+
+        A crash in between repeats this: rows that are there stay as they are.
+        """
+        started = self.flow.around.clock.monotonic()
+        listed = await self.flow.source.shards()
+        latest = self.flow.options.starting_position == "LATEST"
+        leaves = lineage.leaves(listed)
+        tips = await self._pin([listed[leaf] for leaf in sorted(leaves) if not listed[leaf].closed]) if latest else None
+        created = await self.ownership.create(
+            lineage.lease_for(
+                shard,
+                pipeline=self.flow.name,
+                start=lineage.bootstrap_position(shard, tips=tips),
+                parents=lineage.living_parents(shard.parents, listed, rows),
+                expects_children=self.flow.info.enabled and shard.shard_id in leaves,
+            )
+            for shard in lineage.unknown_shards(listed, rows)
+        )
+        await held.write(state=LeaseState.ACTIVE)
+        self._note_listing(listed, created, (), started)
+
+    async def _pin(self, shards: Sequence[Shard]) -> dict[str, Position]:
+        tips = {}
+        for shard in shards:
+            pin = await self.flow.source.pin(shard)
+            tips[shard.shard_id] = pin.position
+            if pin.cursor is not None:
+                self.flow.cursors[shard.shard_id] = pin.cursor
+        return tips
+
+    async def _audit(self, rows: Mapping[str, Lease]) -> None:
+        started = self.flow.around.clock.monotonic()
+        listed = await self.flow.source.shards()
+        plan = lineage.plan(listed, rows, pipeline=self.flow.name)
+        created = await self.ownership.create(plan.create)
+        for row in plan.unblock:
+            await self.flow.around.store.update(row, expected_version=row.version)
+        forgotten = [
+            row.shard_id
+            for row in plan.forget
+            if await self.flow.around.store.delete(row.key, expected_version=row.version)
+        ]
+        self._note_listing(listed, created, forgotten, started)
+        self.flow.nudge()
+
+    def _note_listing(
+        self, listed: Mapping[str, Shard], created: Sequence[str], forgotten: Sequence[str], started: float
+    ) -> None:
+        clock = self.flow.around.clock
+        self._audit_at = clock.monotonic() + self.flow.around.options.audit_interval_s
+        self.flow.around.emit(
+            events.ShardsDiscovered(
+                pipeline=self.flow.name,
+                listed=len(listed),
+                created=tuple(created),
+                forgotten=tuple(forgotten),
+                duration_s=clock.monotonic() - started,
+            )
+        )
+
+    async def find_children(self, rows: Sequence[Lease]) -> None:
+        """Ask again for the children of shards that ended without any, each at its own pace."""
+        clock, store = self.flow.around.clock, self.flow.around.store
+        self._asked = {row.shard_id: self._asked.get(row.shard_id, (0, 0.0)) for row in rows}
+        for row in rows:
+            times, ask_at = self._asked[row.shard_id]
+            if clock.monotonic() < ask_at:
+                continue
+            delay_s = CHILDREN_BACKOFF.delay_s(times + 1, self.flow.around.random)
+            self._asked[row.shard_id] = times + 1, clock.monotonic() + delay_s
+            found = await look_up_children(self.flow, self.ownership, row)
+            if found is not None:
+                await store.update(_ended(row, found), expected_version=row.version)
+                self.flow.nudge()
+
+    def _report_failure(self, error: Exception) -> float:
+        delay_s = DISCOVERY_BACKOFF.delay_s(self._failures, self.flow.around.random)
+        self.flow.around.emit(
+            events.DiscoveryFailed(
+                pipeline=self.flow.name, code=error_code(error), message=str(error), retry_after_s=delay_s
+            )
+        )
+        return delay_s
+
+
+def _ended(row: Lease, children: tuple[str, ...]) -> Lease:
+    return replace(row, state=LeaseState.ENDED, checkpoint=SHARD_END, children=children)
+
+
+async def look_up_children(flow: Flow, ownership: Ownership, row: Lease) -> tuple[str, ...] | None:
+    """Find and store the children of a shard that is done; None while a live stream shows none.
+
+    A stream that is disabled or gone will have no more: the answer is empty then.
+    """
+    shard = Shard(stream_arn=row.stream_arn, shard_id=row.shard_id, parents=row.parents, closed=True)
+    children = await flow.source.children(shard)
+    if not children and (await flow.source.describe()).enabled:
+        return None
+    await ownership.create(
+        lineage.lease_for(child, pipeline=flow.name, start=TRIM_HORIZON)
+        for child in sorted(children, key=lambda child: child.shard_id)
+    )
+    return tuple(sorted(child.shard_id for child in children))
+
+
+def stream_row(flow: Flow) -> Lease:
+    """The stream's own row before the first start."""
+    return Lease(
+        pipeline=flow.name,
+        stream_arn=flow.info.stream_arn,
+        shard_id=STREAM_ROW,
+        checkpoint=TRIM_HORIZON,
+        state=LeaseState.AWAITING_CHILDREN,
+    )

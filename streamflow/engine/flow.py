@@ -1,0 +1,102 @@
+"""A flow: one pipeline whose source and handler are open, with what its tasks share."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from random import Random
+
+    from streamflow.clock import Clock
+    from streamflow.engine.buffer import ReadAhead
+    from streamflow.events import Event
+    from streamflow.pipeline import PipelineOptions
+    from streamflow.positions import Position
+    from streamflow.protocols import Handler, LeaseStore, Observer, Source, StreamInfo
+
+_logger = logging.getLogger("streamflow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What all flows of a worker share; the fields are those of `App`."""
+
+    worker_id: str
+    lease_duration_s: float = 10.0
+    drain_timeout_s: float = 25.0
+    audit_interval_s: float = 600.0
+    """Pause between complete listings of a stream; in between, children are looked up as their parents end."""
+    store_deadline_s: float = 5.0
+    """Time for the last checkpoint of a shard at shutdown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a worker gives to each of its flows."""
+
+    options: WorkerOptions
+    store: LeaseStore
+    clock: Clock
+    observers: Sequence[Observer]
+    random: Random
+    read_ahead: ReadAhead
+
+    def emit(self, event: Event) -> None:
+        """Tell every observer; what one of them raises is logged and reaches neither the engine nor the others."""
+        for observer in self.observers:
+            try:
+                observer(event)
+            except Exception:
+                _logger.exception("observer failed observer=%s event=%s", type(observer).__name__, type(event).__name__)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Flow:
+    """State that belongs to the pipeline as a whole. `chain` is the middleware around the handler, composed once."""
+
+    name: str
+    options: PipelineOptions
+    source: Source
+    info: StreamInfo
+    chain: Handler
+    around: Surroundings
+    stopping: anyio.Event = field(default_factory=anyio.Event)
+    """Set once: no new reads, no new batches."""
+    changed: anyio.Event = field(default_factory=anyio.Event)
+    """Replaced after each use: leases changed here, so look again before the next round is due."""
+    cursors: dict[str, str] = field(default_factory=dict)
+    """Shard id to the live iterator of its pinned tip, until the shard is opened."""
+    repeating: dict[str, Position] = field(default_factory=dict)
+    """Shard id to the position after which records that the handler has seen will come again."""
+
+    def stop(self) -> None:
+        """Begin the graceful end of this flow."""
+        self.stopping.set()
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Have the leases looked at now."""
+        self.changed.set()
+
+    async def wait_nudge(self, timeout_s: float) -> None:
+        """Wait for a nudge or the timeout, whichever is first."""
+        with anyio.move_on_after(timeout_s):
+            await self.changed.wait()
+        if self.changed.is_set():
+            self.changed = anyio.Event()
+
+    async def pause(self, delay_s: float) -> bool:
+        """Wait `delay_s`, or less when the flow stops: then the answer is True."""
+        if delay_s <= 0:
+            # A turn for the others: a reader that is behind must not keep the loop to itself.
+            await anyio.lowlevel.checkpoint()
+        else:
+            with anyio.move_on_after(delay_s):
+                await self.stopping.wait()
+        return self.stopping.is_set()

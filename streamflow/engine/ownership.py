@@ -1,0 +1,186 @@
+"""Which leases this worker holds: taken, renewed and written by compare-and-set, never by the clock of anything else.
+
+A worker's own validity counts from before it sent its last acknowledged write and ends before any observer's patience
+does; past it the worker dispatches nothing and stores nothing. A take continues from the row that the store returned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from streamflow import events
+from streamflow.errors import LeaseLostError, StoreError, UnknownOutcomeError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streamflow.engine.flow import Flow, Surroundings
+    from streamflow.leases import Lease
+
+# The owner believes for 4/5 of the lease duration, observers wait for all of it: the rest is the margin between them.
+_OWN_SHARE = 0.8
+_RENEWALS_PER_LEASE = 3
+
+
+@dataclass(slots=True, eq=False)
+class HeldLease:
+    """One lease of ours. All its writes go through here, one after the other."""
+
+    lease: Lease
+    around: Surroundings
+    sent_at: float
+    """Monotonic time just before the last acknowledged write was sent."""
+    lost: anyio.Event = field(default_factory=anyio.Event)
+    _writing: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @property
+    def shard_id(self) -> str:
+        return self.lease.shard_id
+
+    @property
+    def valid(self) -> bool:
+        """Nobody else can own the lease yet."""
+        return not self.lost.is_set() and self.around.clock.monotonic() < self.valid_until
+
+    @property
+    def valid_until(self) -> float:
+        return self.sent_at + self.around.options.lease_duration_s * _OWN_SHARE
+
+    async def write(self, **changes: Any) -> None:
+        """Store the lease with these fields changed; without any, renew it.
+
+        Raises:
+            LeaseLostError: the row is not ours any more, or our validity ran out before the write.
+            StoreError: nothing was stored; the caller may try again.
+        """
+        async with self._writing:
+            if not self.valid:
+                self.lose()
+                raise LeaseLostError(f"the lease of {self.shard_id} was not renewed in time")
+            wanted = replace(self.lease, **changes)
+            sent_at = self.around.clock.monotonic()
+            try:
+                stored = await self.around.store.update(wanted, expected_version=self.lease.version)
+            except UnknownOutcomeError:
+                stored = await self._read_back(wanted)
+            if stored is None:
+                self.lose()
+                raise LeaseLostError(f"somebody else wrote the lease of {self.shard_id}")
+            self.lease, self.sent_at = stored, sent_at
+
+    async def _read_back(self, wanted: Lease) -> Lease | None:
+        """Decide what became of a write whose answer was lost: ours if it is there, void if the old row is."""
+        current = await self.around.store.get(wanted.key)
+        if current == self.lease:
+            raise StoreError(f"the write of the lease of {self.shard_id} did not happen")
+        expected = replace(wanted, version=self.lease.version + 1)
+        return current if current == expected else None
+
+    def lose(self) -> None:
+        """Give up belief in the lease; whoever works on it stops."""
+        self.lost.set()
+
+
+@dataclass(slots=True, eq=False)
+class Ownership:
+    """The leases of one flow that this worker holds, and what it has seen of the others."""
+
+    flow: Flow
+    held: dict[str, HeldLease] = field(default_factory=dict)
+    _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Shard id to the version last seen and since when, by our monotonic clock."""
+
+    @property
+    def renew_interval_s(self) -> float:
+        return self.flow.around.options.lease_duration_s / _RENEWALS_PER_LEASE
+
+    async def rows(self) -> list[Lease]:
+        """All rows of the stream as the store lists them now; also notes which of them have changed."""
+        rows = list(await self.flow.around.store.list(self.flow.name, self.flow.info.stream_arn))
+        now = self.flow.around.clock.monotonic()
+        seen = self._seen
+        self._seen = {
+            row.shard_id: known
+            if (known := seen.get(row.shard_id)) is not None and known[0] == row.version
+            else (row.version, now)
+            for row in rows
+        }
+        return rows
+
+    def free(self, row: Lease) -> bool:
+        """Whether the row may be taken: unowned, ours from an earlier life, or silent for a whole lease duration."""
+        if row.shard_id in self.held:
+            return False
+        options = self.flow.around.options
+        if row.owner is None or row.owner == options.worker_id:
+            return True
+        version, since = self._seen.get(row.shard_id, (row.version, self.flow.around.clock.monotonic()))
+        return version == row.version and self.flow.around.clock.monotonic() - since >= options.lease_duration_s
+
+    async def take(self, row: Lease) -> HeldLease | None:
+        """Try to become the owner; None if somebody was faster.
+
+        Raises:
+            StoreError: the store failed; if it stored our ownership all the same, the next round finds it.
+        """
+        around = self.flow.around
+        sent_at = around.clock.monotonic()
+        taken = await around.store.update(
+            replace(row, owner=around.options.worker_id, epoch=row.epoch + 1), expected_version=row.version
+        )
+        if taken is None:
+            return None
+        held = HeldLease(taken, around, sent_at)
+        self.held[row.shard_id] = held
+        around.emit(
+            events.LeaseTaken(
+                pipeline=self.flow.name, shard_id=row.shard_id, epoch=taken.epoch, previous_owner=row.owner
+            )
+        )
+        return held
+
+    async def renew(self) -> None:
+        """Renew what was not written for a renewal interval; a failing store is tried again next round."""
+        due = self.flow.around.clock.monotonic() - self.renew_interval_s * 0.9
+        async with anyio.create_task_group() as renewals:
+            for held in [held for held in self.held.values() if held.sent_at <= due]:
+                renewals.start_soon(self._renew, held, name=f"{self.flow.name}/{held.shard_id}/renew")
+
+    async def _renew(self, held: HeldLease) -> None:
+        try:
+            await held.write()
+        except LeaseLostError:
+            pass
+        except StoreError as error:
+            self.flow.around.emit(
+                events.CheckpointFailed(
+                    pipeline=self.flow.name,
+                    shard_id=held.shard_id,
+                    error=error,
+                    retry_after_s=self.renew_interval_s,
+                )
+            )
+
+    async def release(self, held: HeldLease) -> None:
+        """Let a lease go so that another worker may have it at once; where that fails, it runs out by itself."""
+        self.held.pop(held.shard_id, None)
+        if not held.valid:
+            return
+        try:
+            await held.write(owner=None)
+        except (LeaseLostError, StoreError):
+            return
+        self.flow.around.emit(events.LeaseReleased(pipeline=self.flow.name, shard_id=held.shard_id))
+
+    def forget(self, held: HeldLease, reason: str) -> None:
+        """Strike a lease that somebody else has from the list."""
+        self.held.pop(held.shard_id, None)
+        held.lose()
+        self.flow.around.emit(events.LeaseLost(pipeline=self.flow.name, shard_id=held.shard_id, reason=reason))
+
+    async def create(self, rows: Iterable[Lease]) -> list[str]:
+        """Store rows that do not exist yet, in order; the answer names those that were new."""
+        return [row.shard_id for row in rows if await self.flow.around.store.create(row) is not None]

@@ -1,0 +1,119 @@
+"""One shard: the only loop that asks a source for pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamflow import events
+from streamflow.errors import (
+    IteratorExpiredError,
+    NotFoundError,
+    RequestRefusedError,
+    SourceError,
+    ThrottledError,
+    TrimmedError,
+)
+from streamflow.records import newest_outline
+from streamflow.rules.pacing import READ_BACKOFF, PollPace
+
+if TYPE_CHECKING:
+    from streamflow.engine.buffer import ShardBuffer
+    from streamflow.engine.flow import Flow
+    from streamflow.protocols import Page, ShardReader
+
+# DynamoDB Streams takes 1..1000 for the Limit of GetRecords.
+RECORDS_MAX = 1_000
+
+
+def error_code(error: BaseException) -> str:
+    """The service's own code where the error carries one, else the error's name."""
+    code = getattr(error, "code", None)
+    return code if isinstance(code, str) and code else type(error).__name__
+
+
+async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: ShardBuffer) -> None:
+    """Read pages into the buffer until the shard ends or the flow stops.
+
+    Where the records at this position are gone, the buffer's end says so, and the shard decides what to do.
+
+    Raises:
+        RequestRefusedError: the service will never answer this request.
+    """
+    options = flow.options
+    pace = PollPace(interval_s=options.poll_interval_s, idle_interval_s=options.idle_poll_interval_s)
+    clock = flow.around.clock
+    failures = empty_polls = 0
+    while not flow.stopping.is_set():
+        await buffer.wait_room()
+        started = clock.monotonic()
+        try:
+            page = await reader.read(records_max=RECORDS_MAX)
+        except (TrimmedError, NotFoundError) as error:
+            # What was read before is good, and may be nowhere else any more: it is delivered first.
+            buffer.end(error)
+            return
+        except RequestRefusedError:
+            raise
+        except SourceError as error:
+            failures += 1
+            if await flow.pause(_report_failure(flow, shard_id, error, failures)):
+                return
+            continue
+        failures = 0
+        empty_polls = 0 if page.records else empty_polls + 1
+        outline = newest_outline(page.records)
+        newest = None if outline is None else outline[1]
+        if page.records:
+            buffer.put(page.records, now=clock.monotonic())
+        _report_page(flow, shard_id, page, newest, clock.monotonic() - started, buffer.bytes)
+        if page.ended:
+            buffer.end()
+            return
+        delay_s = pace.delay_s(
+            records=len(page.records),
+            page_bytes=page.bytes,
+            newest_age_s=0.0 if newest is None else clock.wall() - newest,
+            empty_polls=empty_polls,
+        )
+        if await flow.pause(delay_s):
+            return
+
+
+def _report_page(
+    flow: Flow, shard_id: str, page: Page, newest: float | None, duration_s: float, buffered_bytes: int
+) -> None:
+    if page.reopened:
+        flow.around.emit(events.IteratorExpired(pipeline=flow.name, shard_id=shard_id))
+    flow.around.emit(
+        events.PageRead(
+            pipeline=flow.name,
+            shard_id=shard_id,
+            records=len(page.records),
+            bytes=page.bytes,
+            duration_s=duration_s,
+            last_created_at_s=newest,
+            millis_behind=page.millis_behind,
+            buffered_bytes=buffered_bytes,
+        )
+    )
+
+
+def _report_failure(flow: Flow, shard_id: str, error: SourceError, failures: int) -> float:
+    """Tell the observers; the answer is the pause before the next poll."""
+    delay_s = READ_BACKOFF.delay_s(failures, flow.around.random)
+    throttled = isinstance(error, ThrottledError)
+    if isinstance(error, ThrottledError) and error.retry_after_s is not None:
+        delay_s = max(delay_s, error.retry_after_s)
+    if isinstance(error, IteratorExpiredError):
+        flow.around.emit(events.IteratorExpired(pipeline=flow.name, shard_id=shard_id))
+    flow.around.emit(
+        events.ReadFailed(
+            pipeline=flow.name,
+            shard_id=shard_id,
+            code=error_code(error),
+            throttled=throttled,
+            retry_after_s=delay_s,
+            message=str(error),
+        )
+    )
+    return delay_s

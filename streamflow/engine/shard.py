@@ -1,0 +1,198 @@
+"""One shard in one worker's hands: opened, read, delivered, checkpointed, and let go or ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+
+from streamflow import events
+from streamflow.batches import record_overhead_bytes
+from streamflow.engine.buffer import ShardBuffer
+from streamflow.engine.checkpoints import Checkpoints
+from streamflow.engine.delivery import Delivery
+from streamflow.engine.discovery import look_up_children
+from streamflow.engine.reader import read_shard
+from streamflow.errors import LeaseLostError, NotFoundError, SourceError, StoreError, TrimmedError, leading_error
+from streamflow.leases import Gap, LeaseState
+from streamflow.positions import SHARD_END, TRIM_HORIZON
+from streamflow.records import Shard
+from streamflow.rules.batching import Batcher, BatchLimits
+from streamflow.rules.frontier import Frontier
+from streamflow.rules.pacing import STORE_BACKOFF
+
+if TYPE_CHECKING:
+    from streamflow.engine.flow import Flow
+    from streamflow.engine.ownership import HeldLease, Ownership
+    from streamflow.positions import Position
+    from streamflow.protocols import ShardReader
+
+_GAPS_KEPT = 16
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class ShardWork:
+    """Runs until the shard ended, the lease was lost, or the flow stopped; never longer than the lease is valid."""
+
+    flow: Flow
+    ownership: Ownership
+    held: HeldLease
+
+    async def run(self) -> None:
+        """Work on the shard.
+
+        Raises:
+            TrimmedError: records were lost and `on_trimmed` is "fail".
+            SourceError: the service will never answer.
+        """
+        flow, held = self.flow, self.held
+        reason = "stopped"
+        children: tuple[str, ...] = ()
+        flow.around.emit(
+            events.ShardOpened(
+                pipeline=flow.name, shard_id=held.shard_id, start=held.lease.checkpoint, epoch=held.lease.epoch
+            )
+        )
+        try:
+            reason, children = await self._work()
+        except LeaseLostError as error:
+            reason = "lost"
+            self.ownership.forget(held, str(error))
+        except Exception:
+            reason = "failed"
+            raise
+        finally:
+            if reason in {"stopped", "failed"}:
+                # Every task of ours has ended, so nothing of this shard is in flight any more.
+                with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
+                    await self.ownership.release(held)
+            flow.around.emit(
+                events.ShardClosed(pipeline=flow.name, shard_id=held.shard_id, reason=reason, children=children)
+            )
+
+    async def _work(self) -> tuple[str, tuple[str, ...]]:
+        while True:
+            try:
+                if not await self._deliver_all():
+                    return "stopped", ()
+                break
+            except TrimmedError as error:
+                await self._record_gap(str(error), resume=TRIM_HORIZON)
+            except NotFoundError as error:
+                # The service forgot the shard before we had read it: all that it still held is lost.
+                await self._record_gap(str(error), resume=None)
+                break
+        return "ended", await self._end()
+
+    async def _deliver_all(self) -> bool:
+        """Read and deliver from the checkpoint; True once everything to the end of the shard is settled.
+
+        Raises:
+            TrimmedError, NotFoundError: what comes next is gone; everything before it is settled.
+        """
+        flow, held = self.flow, self.held
+        shard = Shard(stream_arn=held.lease.stream_arn, shard_id=held.shard_id, parents=held.lease.parents)
+        buffer = self._buffer(shard)
+        checkpoints = Checkpoints(flow, held, Frontier(held.lease.checkpoint))
+        delivery = Delivery(flow=flow, shard=shard, held=held, buffer=buffer, checkpoints=checkpoints)
+        cursor = flow.cursors.pop(held.shard_id, None)
+        try:
+            async with flow.source.open(shard, held.lease.checkpoint, cursor=cursor) as reader:
+                finished = await self._tend(reader, buffer, delivery, checkpoints)
+        finally:
+            buffer.close()
+            with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
+                await checkpoints.store_last()
+        if finished and buffer.failure is not None:
+            raise buffer.failure
+        return finished
+
+    def _buffer(self, shard: Shard) -> ShardBuffer:
+        options = self.flow.options
+        limits = BatchLimits(
+            records_max=options.batch_size,
+            bytes_max=options.batch_bytes_max,
+            window_s=options.maximum_batching_window_s,
+            overhead_bytes=record_overhead_bytes(shard),
+        )
+        return ShardBuffer(Batcher(limits), self.flow.around.read_ahead, options.buffer_bytes_max)
+
+    async def _tend(
+        self, reader: ShardReader, buffer: ShardBuffer, delivery: Delivery, checkpoints: Checkpoints
+    ) -> bool:
+        """Reader, delivery and checkpoints side by side; over when the delivery is, or by the first error."""
+        name = f"{self.flow.name}/{self.held.shard_id}"
+        finished = False
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(read_shard, self.flow, self.held.shard_id, reader, buffer, name=f"{name}/reader")
+                tasks.start_soon(checkpoints.run, name=f"{name}/checkpoint")
+                tasks.start_soon(self._watch_lease, name=f"{name}/lease")
+                finished = await delivery.run()
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise leading_error(group) from None
+        return finished
+
+    async def _watch_lease(self) -> None:
+        """Stop everything as soon as the lease is lost: a handler in flight is cancelled, not waited for."""
+        clock = self.flow.around.clock
+        while self.held.valid:
+            with anyio.move_on_after(max(0.0, self.held.valid_until - clock.monotonic())):
+                await self.held.lost.wait()
+        raise LeaseLostError(f"the lease of {self.held.shard_id} is not ours any more")
+
+    async def _record_gap(self, cause: str, *, resume: Position | None) -> None:
+        """Make the loss of records visible: an event, a durable note in the lease, and by default the end of the run.
+
+        Raises:
+            TrimmedError: `on_trimmed` is "fail": nothing is stored, so a restart meets the same gap.
+        """
+        flow, held = self.flow, self.held
+        lost_from = held.lease.checkpoint
+        flow.around.emit(
+            events.RecordsTrimmed(pipeline=flow.name, shard_id=held.shard_id, lost_from=lost_from, cause=cause)
+        )
+        if flow.options.on_trimmed == "fail":
+            raise TrimmedError(
+                f"records of pipeline {flow.name!r} in {held.shard_id} after {lost_from} are lost: {cause}. "
+                'Set on_trimmed = "continue" to record the gap and go on with what is left.'
+            )
+        gap = Gap(lost_from=lost_from, found_at_s=flow.around.clock.wall(), cause=cause)
+        gaps = (*held.lease.gaps, gap)[-_GAPS_KEPT:]
+        await self._write(gaps=gaps) if resume is None else await self._write(gaps=gaps, checkpoint=resume)
+
+    async def _end(self) -> tuple[str, ...]:
+        """Store that the shard is done, with its children where the service shows them already."""
+        flow, held = self.flow, self.held
+        try:
+            children = await look_up_children(flow, self.ownership, held.lease)
+        except (SourceError, StoreError):
+            children = None
+        if children is None:
+            await self._write(state=LeaseState.AWAITING_CHILDREN, checkpoint=SHARD_END, owner=None)
+            flow.around.emit(events.ShardAwaitingChildren(pipeline=flow.name, shard_id=held.shard_id))
+        else:
+            await self._write(state=LeaseState.ENDED, checkpoint=SHARD_END, owner=None, children=children)
+        self.ownership.held.pop(held.shard_id, None)
+        flow.nudge()
+        return children or ()
+
+    async def _write(self, **changes: object) -> None:
+        """Write the lease, trying for as long as it is valid."""
+        failures = 0
+        while True:
+            try:
+                await self.held.write(**changes)
+            except StoreError as error:
+                failures += 1
+                delay_s = STORE_BACKOFF.delay_s(failures, self.flow.around.random)
+                self.flow.around.emit(
+                    events.CheckpointFailed(
+                        pipeline=self.flow.name, shard_id=self.held.shard_id, error=error, retry_after_s=delay_s
+                    )
+                )
+                await anyio.sleep(delay_s)
+            else:
+                return

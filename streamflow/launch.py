@@ -1,0 +1,200 @@
+"""From a declaration to a running worker: opens the parts that an app names, runs them, closes them in reverse."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
+from typing import TYPE_CHECKING
+
+import anyio
+from prometheus_client import CollectorRegistry
+
+from streamflow.admin.server import open_admin
+from streamflow.clock import SystemClock
+from streamflow.engine.buffer import ReadAhead
+from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
+from streamflow.engine.watchdog import Watchdog
+from streamflow.engine.worker import Worker
+from streamflow.errors import leading_error
+from streamflow.handlers.adapt import open_handler
+from streamflow.middleware.chain import compose
+from streamflow.observe.health import Health
+from streamflow.observe.logs import EventLog
+from streamflow.observe.metrics import Metrics
+from streamflow.observe.progress import Progress
+from streamflow.pipeline import App, DynamoDBStream, Pipeline
+from streamflow.stores.url import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from streamflow.aws.session import Aws
+    from streamflow.pipeline import AwsOptions
+    from streamflow.protocols import Observer, Source
+
+
+class Running:
+    """A worker at work. `health`, `progress` and `registry` are live; `admin_url` is None where no server was asked for."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        *,
+        health: Health,
+        progress: Progress,
+        registry: CollectorRegistry,
+        admin_url: str | None,
+    ) -> None:
+        self.health = health
+        self.progress = progress
+        self.registry = registry
+        self.admin_url = admin_url
+        self._worker = worker
+        self._finished = anyio.Event()
+        self._failure: Exception | None = None
+
+    async def wait(self) -> None:
+        """Wait until the worker has ended: it was stopped, its streams ended, or it failed.
+
+        Raises:
+            StreamflowError: why it failed; any other error is a bug and comes as it is.
+        """
+        await self._finished.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def wait_started(self) -> None:
+        """Wait until every pipeline delivers what is written from now on; raises as `wait` does if it fails before."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._cancel_when_finished, tasks.cancel_scope)
+            await self._worker.wait_started()
+            tasks.cancel_scope.cancel()
+        if self._finished.is_set():
+            await self.wait()
+
+    def stop(self) -> None:
+        """Begin the graceful end: finish what is in flight, store, release."""
+        self._worker.stop()
+
+    def stop_now(self) -> None:
+        """Give up what is in flight; `repeating` says what will be delivered again."""
+        self._worker.stop_now()
+
+    def repeating(self) -> dict[str, dict[str, str]]:
+        """Pipeline to shard id to the position after which records that a handler has seen will come again."""
+        return self._worker.repeating()
+
+    async def _cancel_when_finished(self, scope: anyio.CancelScope) -> None:
+        await self._finished.wait()
+        scope.cancel()
+
+    async def _run(self) -> None:
+        try:
+            await self._worker.run()
+        except Exception as error:  # noqa: BLE001 - kept for whoever waits, raised at the end of the block at the latest
+            self._failure = error
+        finally:
+            self._finished.set()
+
+
+@asynccontextmanager
+async def running(
+    app: App | Pipeline, *, observers: Sequence[Observer] = (), registry: CollectorRegistry | None = None
+) -> AsyncIterator[Running]:
+    """Run `app` in the background of the block; at its end, drain, store and release.
+
+    Installs no signal handler. If the block is cancelled or raises, batches in flight are cancelled instead of drained.
+    A worker that fails does not disturb the block: `wait` raises the failure, and so does the end of the block.
+
+    Raises:
+        ConfigError: a part of the declaration cannot be opened.
+        SourceError, StoreError: a stream or the store cannot be reached; nothing was started.
+    """
+    app = App(pipelines=(app,)) if isinstance(app, Pipeline) else app
+    registry = CollectorRegistry() if registry is None else registry
+    clock = SystemClock()
+    health, progress = Health(clock=clock), Progress(clock)
+    async with AsyncExitStack() as stack:
+        around = Surroundings(
+            options=WorkerOptions(
+                worker_id=app.worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+                lease_duration_s=app.lease_duration_s,
+                drain_timeout_s=app.drain_timeout_s,
+            ),
+            store=await stack.enter_async_context(open_store(app.store)),
+            clock=clock,
+            observers=(Metrics(registry, clock=clock), EventLog(), health, progress, *observers),
+            random=Random(),  # noqa: S311 - jitter, not secrets
+            read_ahead=ReadAhead(app.buffer_bytes_max),
+        )
+        sessions = _Sessions(stack)
+        worker = Worker([await _open_flow(pipeline, app, around, sessions, stack) for pipeline in app.pipelines])
+        admin_url = None
+        if app.http is not None:
+            admin_url = await stack.enter_async_context(
+                open_admin(app.http, registry=registry, health=health, progress=progress)
+            )
+        handle = Running(worker, health=health, progress=progress, registry=registry, admin_url=admin_url)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(Watchdog(around.emit).run, name="watchdog")
+                tasks.start_soon(handle._run, name="worker")
+                yield handle
+                handle.stop()
+                await handle.wait()
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise leading_error(group) from None
+
+
+async def run(
+    app: App | Pipeline, *, observers: Sequence[Observer] = (), registry: CollectorRegistry | None = None
+) -> None:
+    """Run `app` until it is cancelled, its streams end, or it fails; raises as `running` and `Running.wait` do."""
+    async with running(app, observers=observers, registry=registry) as worker:
+        await worker.wait()
+
+
+class _Sessions:
+    """One AWS session for each way to reach AWS, opened when the first pipeline needs it."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._open: dict[AwsOptions, Aws] = {}
+
+    async def get(self, options: AwsOptions) -> Aws:
+        from streamflow.aws.session import open_aws
+
+        if options not in self._open:
+            self._open[options] = await self._stack.enter_async_context(open_aws(options))
+        return self._open[options]
+
+
+async def _open_flow(
+    pipeline: Pipeline, app: App, around: Surroundings, sessions: _Sessions, stack: AsyncExitStack
+) -> Flow:
+    source = await _open_source(pipeline, app, sessions, stack)
+    info = await source.describe()
+    handler = await stack.enter_async_context(open_handler(pipeline.handler, pipeline=pipeline.name))
+    return Flow(
+        name=pipeline.name,
+        options=pipeline,
+        source=source,
+        info=info,
+        chain=compose(pipeline.middleware, handler),
+        around=around,
+    )
+
+
+async def _open_source(pipeline: Pipeline, app: App, sessions: _Sessions, stack: AsyncExitStack) -> Source:
+    declared = pipeline.source
+    if not isinstance(declared, DynamoDBStream):
+        source: Source = declared
+        return source
+    from streamflow.sources.dynamodb import open_dynamodb_stream
+
+    aws = await sessions.get(declared.aws or app.aws)
+    return await stack.enter_async_context(open_dynamodb_stream(aws, declared, numbers=pipeline.numbers))
