@@ -193,7 +193,7 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
         if not len(raw):
             return None
         try:
-            return native_item(orjson.loads(raw), numbers=self.numbers)
+            return native_item(orjson.loads(memoryview(raw)), numbers=self.numbers)
         except (ValueError, RecursionError) as error:
             self._refuse(_without_data(error))
 

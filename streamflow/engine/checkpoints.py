@@ -51,10 +51,9 @@ class Checkpoints:
         Raises:
             LeaseLostError: somebody else owns the shard.
         """
-        clock = self.flow.around.clock
         while True:
             await self._moved.wait()
-            await anyio.sleep(self._stored_at + self.flow.options.checkpoint_interval_s - clock.monotonic())
+            await anyio.sleep_until(self._stored_at + self.flow.options.checkpoint_interval_s)
             self._moved = anyio.Event()
             await self.store()
 

@@ -94,8 +94,9 @@ class Worker:
         try:
             drained = await FlowWork(flow, self._note_started).run()
         except Exception as error:
-            flow.around.emit(events.PipelineFailed(pipeline=flow.name, error=error))
-            raise
+            cause = leading_error(error) if isinstance(error, BaseExceptionGroup) else error
+            flow.around.emit(events.PipelineFailed(pipeline=flow.name, error=cause))
+            raise cause from None
         finally:
             flow.around.emit(
                 events.PipelineStopped(pipeline=flow.name, drained=drained, repeating=dict(flow.repeating))

@@ -1,0 +1,48 @@
+"""The worker that `streamflow demo` starts, kills and starts again: one pipeline that writes down what it was given.
+
+Configured by environment variables, because it is its own process. Each delivered record becomes one line of the
+journal, written before the handler returns: what a SIGKILL leaves is exactly what was delivered.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from streamflow.clock import SystemClock
+from streamflow.middleware.log_batches import log_batches
+from streamflow.middleware.timeout import timeout
+from streamflow.pipeline import App, AwsOptions, DynamoDBStream, Pipeline
+
+if TYPE_CHECKING:
+    from streamflow.batches import Batch
+
+_clock = SystemClock()
+_journal = os.open(os.environ["STREAMFLOW_DEMO_JOURNAL"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+
+async def write_down(batch: Batch) -> None:
+    """One line per record: order, version, time written, time delivered."""
+    now_s = _clock.wall()
+    lines = []
+    for record in batch:
+        order = record.new_image or {}
+        lines.append(f"{order['id']} {order['version']} {order['written_at']} {now_s:.6f}\n")
+    os.write(_journal, "".join(lines).encode())
+
+
+app = App(
+    pipelines=(
+        Pipeline(
+            name="demo",
+            source=DynamoDBStream(table="orders"),
+            handler=write_down,
+            middleware=(log_batches(), timeout(30)),
+            starting_position="TRIM_HORIZON",
+        ),
+    ),
+    store=os.environ["STREAMFLOW_DEMO_STORE"],
+    aws=AwsOptions(endpoint_url=os.environ["STREAMFLOW_DEMO_ENDPOINT"], region="eu-west-1"),
+    # The same name after a restart: the leases of the killed worker are its own, nobody waits for them to run out.
+    worker_id="demo-worker",
+)

@@ -1,0 +1,423 @@
+"""Whole workers over a simulated stream and store, in virtual time: nothing lost, in order, whatever happens."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from streamflow import events
+from streamflow.batches import Batch  # noqa: TC001 - handlers are inspected
+from streamflow.errors import PartialFailure, RequestRefusedError, StreamflowError, TrimmedError
+from streamflow.leases import LeaseState
+from streamflow.positions import PositionKind
+from virtual import VirtualLoop
+from world import World
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    return "asyncio", {"loop_factory": VirtualLoop}
+
+
+KEYS = [f"k{number}" for number in range(12)]
+
+
+async def test_what_was_written_arrives_once_and_in_order() -> None:
+    world = World(shards=4)
+    world.write(*KEYS)
+    async with world.working():
+        world.write(*KEYS)
+        await world.until(world.everything_delivered)
+    assert sorted(world.deliveries) == sorted(world.written)
+    world.check_order()
+
+
+async def test_children_come_after_their_parents_through_splits_and_rollovers() -> None:
+    world = World(shards=2)
+    async with world.working():
+        for _ in range(6):
+            world.write(*KEYS)
+            world.controls.split("orders")
+            world.write(*KEYS)
+            world.controls.rollover("orders")
+            await anyio.sleep(0.3)
+        world.write(*KEYS)
+        await world.until(world.everything_delivered)
+    assert sorted(world.deliveries) == sorted(world.written)
+    world.check_order()
+
+
+async def test_a_graceful_stop_stores_and_releases_and_a_restart_repeats_nothing() -> None:
+    world = World()
+    world.write(*KEYS)
+    async with world.working():
+        await world.until(world.everything_delivered)
+    assert all(row.owner is None for row in (await world.rows()).values())
+    world.write(*KEYS)
+    async with world.working(worker_id="w2"):
+        await world.until(world.everything_delivered)
+    assert sorted(world.deliveries) == sorted(world.written)
+
+
+async def test_latest_starts_with_what_comes_after_running() -> None:
+    world = World()
+    world.write("before")
+    async with world.working(starting_position="LATEST"):
+        world.write("after")
+        await world.until(lambda: ("after", 1) in world.deliveries)
+    assert world.deliveries == [("after", 1)]
+
+
+async def test_latest_is_stored_before_running_so_that_a_crash_loses_nothing() -> None:
+    world = World()
+    world.write("before")
+    await anyio.sleep(5)
+    async with anyio.create_task_group() as tasks:
+        worker = await world.worker(starting_position="LATEST")
+        tasks.start_soon(worker.run)
+        await worker.wait_started()
+        world.store.down = True  # as with SIGKILL: nothing that it does from here on reaches the store
+        tasks.cancel_scope.cancel()
+    world.store.down = False
+    assert PositionKind.LATEST not in {row.checkpoint.kind for row in (await world.rows()).values()}
+    world.write("while down")
+    await anyio.sleep(3600)
+    async with world.working(starting_position="LATEST"):
+        await world.until(lambda: ("while down", 1) in world.deliveries)
+    assert ("before", 1) not in world.deliveries
+
+
+async def test_children_start_at_the_horizon_also_under_latest() -> None:
+    world = World(shards=1)
+    async with world.working(starting_position="LATEST"):
+        world.controls.split("orders")
+        world.write(*KEYS)
+        await world.until(world.everything_delivered)
+    assert sorted(world.deliveries) == sorted(world.written)
+
+
+async def test_a_killed_worker_repeats_at_most_what_it_had_not_stored() -> None:
+    world = World()
+    world.write(*KEYS)
+    async with anyio.create_task_group() as tasks:
+        worker = await world.worker(checkpoint_interval_s=60)
+        tasks.start_soon(worker.run)
+        await world.until(world.everything_delivered)
+        world.write(*KEYS)
+        await world.until(world.everything_delivered)
+        world.store.down = True
+        tasks.cancel_scope.cancel()
+    world.store.down = False
+    before = len(world.deliveries)
+    async with world.working():
+        world.write(*KEYS)
+        await world.until(world.everything_delivered)
+    repeated = len(world.deliveries) - before - len(KEYS)
+    assert 0 < repeated <= 2 * len(KEYS)
+    world.check_order()
+
+
+async def test_a_failing_batch_comes_again_and_pins_the_checkpoint() -> None:
+    world = World(shards=1)
+    attempts: list[int] = []
+    request_ids: set[str] = set()
+
+    async def fail_twice(batch: Batch) -> None:
+        attempts.append(batch.attempt)
+        request_ids.add(batch.request_id)
+        (row,) = (await world.rows()).values()
+        assert row.checkpoint.kind is PositionKind.TRIM_HORIZON
+        if batch.attempt <= 2:
+            raise RuntimeError("not yet")
+        await world.accept(batch)
+
+    world.write(*KEYS)
+    async with world.working(fail_twice):
+        await world.until(world.everything_delivered)
+    assert attempts == [1, 2, 3]
+    assert len(request_ids) == 1
+    assert [event.attempt for event in world.of(events.BatchFailed)] == [1, 2]
+
+
+async def test_a_partial_failure_repeats_from_the_first_failed_record_on() -> None:
+    world = World(shards=1)
+    seen: list[int] = []
+
+    async def third_fails_once(batch: Batch) -> None:
+        seen.append(len(batch))
+        if len(seen) == 1:
+            raise PartialFailure([batch.records[4].sequence_number, batch.records[2].sequence_number])
+        await world.accept(batch)
+
+    world.write(*KEYS)
+    async with world.working(third_fails_once):
+        await world.until(lambda: len(world.deliveries) == len(KEYS) - 2)
+    assert seen == [12, 10]
+    assert sum(event.delivered for event in world.of(events.BatchDelivered)) == 12
+
+
+async def test_a_handler_that_takes_too_long_is_cancelled_and_retried() -> None:
+    world = World(shards=1)
+
+    async def slow_at_first(batch: Batch) -> None:
+        if batch.attempt == 1:
+            await anyio.sleep(3600)
+        await world.accept(batch)
+
+    world.write("a")
+    async with world.working(slow_at_first, handler_timeout_s=5):
+        await world.until(world.everything_delivered)
+    (failed,) = world.of(events.BatchFailed)
+    assert type(failed.error).__name__ == "HandlerTimeoutError"
+
+
+async def test_a_stop_waits_for_the_batch_in_flight() -> None:
+    world = World(shards=1)
+
+    async def slow(batch: Batch) -> None:
+        await anyio.sleep(10)
+        await world.accept(batch)
+
+    world.write("a")
+    async with world.working(slow) as worker:
+        await anyio.sleep(2)
+        worker.stop()
+    assert world.deliveries == [("a", 1)]
+    (row,) = (await world.rows()).values()
+    assert row.checkpoint.kind is PositionKind.AFTER_SEQUENCE_NUMBER
+    assert world.of(events.PipelineStopped)[0].drained
+
+
+async def test_a_batch_that_outlives_the_drain_is_given_up_and_named() -> None:
+    world = World(shards=1)
+
+    async def stuck(batch: Batch) -> None:
+        await anyio.sleep_forever()
+
+    world.write("a")
+    async with world.working(stuck):
+        await anyio.sleep(2)
+    (stopped,) = world.of(events.PipelineStopped)
+    assert not stopped.drained
+    assert list(stopped.repeating) == list(await world.rows())
+
+
+async def test_a_batch_that_keeps_failing_does_not_hold_up_a_stop() -> None:
+    world = World(shards=1)
+
+    async def broken(batch: Batch) -> None:
+        raise RuntimeError("always")
+
+    world.write("a")
+    started = anyio.current_time()
+    async with world.working(broken):
+        await anyio.sleep(30)
+    assert anyio.current_time() - started < 32
+
+
+async def test_a_throttled_reader_backs_off_and_loses_nothing() -> None:
+    world = World(shards=1)
+    world.controls.fail_next("GetRecords", code="LimitExceededException", times=5)
+    world.write(*KEYS)
+    async with world.working():
+        await world.until(world.everything_delivered)
+    failures = world.of(events.ReadFailed)
+    assert [failure.throttled for failure in failures] == [True] * 5
+    assert sorted(world.deliveries) == sorted(world.written)
+
+
+async def test_expired_iterators_are_routine() -> None:
+    world = World(shards=1)
+    async with world.working():
+        world.write(*KEYS)
+        await world.until(world.everything_delivered)
+        world.controls.expire_iterators()
+        world.write(*KEYS)
+        await world.until(world.everything_delivered)
+    assert sorted(world.deliveries) == sorted(world.written)
+
+
+async def test_children_that_are_listed_late_are_found() -> None:
+    world = World(shards=1, tables={"children_delay_s": 40.0})
+    async with world.working():
+        world.write(*KEYS)
+        world.controls.rollover("orders")
+        world.write(*KEYS)
+        await world.until(world.everything_delivered)
+    assert world.of(events.ShardAwaitingChildren)
+    assert sorted(world.deliveries) == sorted(world.written)
+    assert {row.state for row in (await world.rows()).values()} == {LeaseState.ACTIVE, LeaseState.ENDED}
+
+
+async def test_a_disabled_stream_is_read_to_its_end_and_then_the_run_ends() -> None:
+    world = World(shards=3)
+    world.write(*KEYS)
+    world.controls.disable_stream("orders")
+    worker = await world.worker()
+    with anyio.fail_after(60):
+        await worker.run()
+    assert sorted(world.deliveries) == sorted(world.written)
+    assert world.of(events.StreamEnded)
+
+
+async def test_trimmed_records_stop_the_pipeline_and_say_what_to_do() -> None:
+    world = World(shards=1)
+    world.write(*KEYS)
+    async with world.working():
+        await world.until(world.everything_delivered)
+    world.write(*KEYS)
+    world.controls.trim("orders")
+    world.write("later")
+    worker = await world.worker()
+    with pytest.raises(TrimmedError, match=r'on_trimmed = "continue"'):
+        await worker.run()
+    assert world.of(events.RecordsTrimmed)
+    assert ("later", 1) not in world.deliveries
+
+
+async def test_trimmed_records_leave_a_gap_in_the_lease_where_the_pipeline_goes_on() -> None:
+    world = World(shards=1)
+    world.write(*KEYS)
+    async with world.working():
+        await world.until(world.everything_delivered)
+    world.write(*KEYS)
+    world.controls.trim("orders")
+    world.write("later")
+    async with world.working(on_trimmed="continue"):
+        await world.until(lambda: ("later", 1) in world.deliveries)
+    (row,) = (await world.rows()).values()
+    assert len(row.gaps) == 1
+
+
+async def test_a_lost_answer_of_a_checkpoint_is_recognised_as_our_own_write() -> None:
+    world = World(shards=1)
+    async with world.working():
+        world.write("a")
+        world.store.lose_answers = 3
+        await world.until(world.everything_delivered)
+        await anyio.sleep(30)
+        world.write("b")
+        await world.until(world.everything_delivered)
+    assert not world.of(events.LeaseLost)
+    assert sorted(world.deliveries) == sorted(world.written)
+
+
+async def test_a_lost_request_of_a_checkpoint_is_repeated() -> None:
+    world = World(shards=1)
+    async with world.working():
+        world.store.lose_requests = 2
+        world.write("a")
+        await world.until(world.everything_delivered)
+        await anyio.sleep(10)
+    (row,) = (await world.rows()).values()
+    assert row.checkpoint.kind is PositionKind.AFTER_SEQUENCE_NUMBER
+
+
+async def test_a_lease_that_somebody_else_wrote_is_given_up_without_a_word_to_the_store() -> None:
+    world = World(shards=1)
+    async with world.working():
+        (row,) = (await world.rows()).values()
+        await world.edit(row, owner="other", epoch=row.epoch + 1)
+        await world.until(lambda: bool(world.of(events.LeaseLost)))
+        (row,) = (await world.rows()).values()
+        assert row.owner == "other"
+        world.write("a")
+        await world.until(world.everything_delivered)  # "other" never renews: the lease runs out and comes back
+    assert sorted(world.deliveries) == sorted(world.written)
+
+
+async def test_a_store_that_fails_stops_dispatching_before_anybody_else_may_own_the_shard() -> None:
+    world = World(shards=1)
+    async with world.working():
+        world.write("a")
+        await world.until(world.everything_delivered)
+        world.store.down = True
+        down_since = anyio.current_time()
+        await world.until(lambda: bool(world.of(events.LeaseLost)))
+        assert anyio.current_time() - down_since < 10.0  # the lease duration, which observers wait for
+        world.write("b")
+        await anyio.sleep(30)
+        assert ("b", 1) not in world.deliveries
+        world.store.down = False
+        await world.until(world.everything_delivered)
+
+
+async def test_a_second_worker_takes_over_when_the_first_falls_silent() -> None:
+    world = World()
+    async with anyio.create_task_group() as tasks:
+        worker = await world.worker(worker_id="w1")
+        tasks.start_soon(worker.run)
+        await worker.wait_started()
+        world.store.down = True
+        tasks.cancel_scope.cancel()
+    world.store.down = False
+    world.write(*KEYS)
+    async with world.working(worker_id="w2"):
+        assert not world.deliveries
+        await world.until(world.everything_delivered, within_s=15)
+    assert {row.epoch for row in (await world.rows()).values()} == {2}
+
+
+async def test_a_restart_under_the_same_id_continues_at_once() -> None:
+    world = World()
+    async with anyio.create_task_group() as tasks:
+        worker = await world.worker()
+        tasks.start_soon(worker.run)
+        await worker.wait_started()
+        world.store.down = True
+        tasks.cancel_scope.cancel()
+    world.store.down = False
+    world.write(*KEYS)
+    async with world.working():
+        await world.until(world.everything_delivered, within_s=1)
+
+
+async def test_read_ahead_stays_within_its_bound_plus_a_page() -> None:
+    world = World(shards=1)
+    gate = anyio.Event()
+
+    async def blocked(batch: Batch) -> None:
+        await gate.wait()
+        await world.accept(batch)
+
+    for _ in range(600):
+        world.write(*KEYS)
+    async with world.working(blocked, buffer_bytes_max=65_536):
+        await anyio.sleep(60)
+        pages = world.of(events.PageRead)
+        biggest = max(page.bytes for page in pages)
+        assert max(page.buffered_bytes for page in pages) <= 65_536 + biggest
+        gate.set()
+        await world.until(world.everything_delivered)
+    assert sorted(world.deliveries) == sorted(world.written)
+
+
+async def test_the_batching_window_collects_several_polls() -> None:
+    world = World(shards=1)
+    async with world.working(maximum_batching_window_s=5):
+        for key in ("a", "b", "c"):
+            world.write(key)
+            await anyio.sleep(1)
+        await world.until(world.everything_delivered)
+    assert [len(batch) for batch in world.batches] == [3]
+
+
+async def test_a_request_that_the_service_refuses_ends_the_run() -> None:
+    world = World(shards=1)
+    world.controls.fail_next("GetRecords", code="ValidationException")
+    worker = await world.worker()
+    with pytest.raises(RequestRefusedError):
+        await worker.run()
+    assert isinstance(world.of(events.PipelineFailed)[0].error, StreamflowError)
+
+
+async def test_the_task_tree_has_the_documented_names() -> None:
+    world = World(shards=1)
+    async with world.working():
+        await anyio.sleep(1)
+        (shard_id,) = await world.rows()
+        names = {task.name for task in anyio.get_running_tasks()}
+    roles = {f"p/{shard_id}/{role}" for role in ("reader", "delivery", "checkpoint", "lease")}
+    assert roles | {"p", "p/renewals", "p/leases", "p/discovery"} <= names

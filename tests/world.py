@@ -1,0 +1,181 @@
+"""A small world in virtual time: streams without HTTP, leases in memory, workers that can be stopped, killed and cut off."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from streamflow.engine.buffer import ReadAhead
+from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
+from streamflow.engine.worker import Worker
+from streamflow.errors import StoreError, UnknownOutcomeError
+from streamflow.leases import STREAM_ROW, Lease, LeaseKey
+from streamflow.middleware.chain import compose
+from streamflow.pipeline import Pipeline
+from streamflow.stores.memory import MemoryStore
+from streamflow.testing.controls import Controls
+from streamflow.testing.memory_source import MemorySource
+from virtual import VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from streamflow.batches import Batch
+    from streamflow.events import Event
+    from streamflow.protocols import Handler
+
+
+class FaultyStore:
+    """A lease store whose answers can be lost, before or after the effect, and which can go away altogether."""
+
+    def __init__(self, inner: MemoryStore) -> None:
+        self.inner = inner
+        self.down = False
+        self.lose_answers = 0
+        self.lose_requests = 0
+        self.writes = 0
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreError("the store is down")
+
+    async def list(self, pipeline: str, stream_arn: str) -> Sequence[Lease]:
+        self._check()
+        return await self.inner.list(pipeline, stream_arn)
+
+    async def get(self, key: LeaseKey) -> Lease | None:
+        self._check()
+        return await self.inner.get(key)
+
+    async def create(self, lease: Lease) -> Lease | None:
+        self._check()
+        return await self.inner.create(lease)
+
+    async def update(self, lease: Lease, *, expected_version: int) -> Lease | None:
+        self._check()
+        self.writes += 1
+        if self.lose_requests:
+            self.lose_requests -= 1
+            raise UnknownOutcomeError("the request was lost")
+        stored = await self.inner.update(lease, expected_version=expected_version)
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise UnknownOutcomeError("the answer was lost")
+        return stored
+
+    async def delete(self, key: LeaseKey, *, expected_version: int) -> bool:
+        self._check()
+        return await self.inner.delete(key, expected_version=expected_version)
+
+
+@dataclass(eq=False)
+class World:
+    """One table `orders` with a stream; `deliveries` are (key, version) in the order in which handlers accepted them."""
+
+    shards: int = 2
+    options: dict[str, Any] = field(default_factory=dict)
+    tables: dict[str, Any] = field(default_factory=dict)
+    deliveries: list[tuple[str, int]] = field(default_factory=list)
+    written: list[tuple[str, int]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    batches: list[Batch] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.clock = VirtualClock()
+        self.controls = Controls(now=self.clock.wall, shards=self.shards, **self.tables)
+        self.stream_arn = self.controls.create_table("orders")
+        self.store = FaultyStore(MemoryStore())
+        self._versions: dict[str, int] = defaultdict(int)
+
+    # -- the stream -----------------------------------------------------------------------------------------------------
+
+    def write(self, *keys: str) -> None:
+        """The next version of each key."""
+        for key in keys:
+            self._versions[key] += 1
+            version = self._versions[key]
+            self.controls.put("orders", {"id": {"S": key}, "version": {"N": str(version)}})
+            self.written.append((key, version))
+
+    # -- workers --------------------------------------------------------------------------------------------------------
+
+    async def accept(self, batch: Batch) -> None:
+        """The handler by default: take note."""
+        self.batches.append(batch)
+        for record in batch:
+            image = record.new_image or {}
+            self.deliveries.append((str(image["id"]), int(image["version"])))  # type: ignore[arg-type]
+
+    async def worker(self, handler: Handler | None = None, *, worker_id: str = "w1", **options: Any) -> Worker:
+        settings = {"starting_position": "TRIM_HORIZON", **self.options, **options}
+        middleware = settings.pop("middleware", ())
+        source = MemorySource(self.controls.tables, self.stream_arn, faults=self.controls.faults)
+        pipeline = Pipeline(name="p", source=source, handler=handler or self.accept, **settings)
+        around = Surroundings(
+            options=WorkerOptions(worker_id=worker_id),
+            store=self.store,
+            clock=self.clock,
+            observers=(self.events.append,),
+            random=Random(7),
+            read_ahead=ReadAhead(1 << 28),
+        )
+        flow = Flow(
+            name="p",
+            options=pipeline,
+            source=source,
+            info=await source.describe(),
+            chain=compose(middleware, handler or self.accept),
+            around=around,
+        )
+        return Worker([flow])
+
+    @asynccontextmanager
+    async def working(self, handler: Handler | None = None, **options: Any) -> AsyncIterator[Worker]:
+        """A worker in the background of the block, stopped gracefully at its end."""
+        worker = await self.worker(handler, **options)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(worker.run)
+            await worker.wait_started()
+            yield worker
+            worker.stop()
+
+    # -- what came of it ------------------------------------------------------------------------------------------------
+
+    async def until(self, fact: Callable[[], bool], *, within_s: float = 120.0) -> None:
+        """Wait, in virtual time, until something is so.
+
+        Raises:
+            TimeoutError: it never was.
+        """
+        with anyio.fail_after(within_s):
+            while not fact():
+                await anyio.sleep(0.05)
+
+    async def rows(self) -> dict[str, Lease]:
+        rows = await self.store.inner.list("p", self.stream_arn)
+        return {row.shard_id: row for row in rows if row.shard_id != STREAM_ROW}
+
+    async def edit(self, row: Lease, **changes: Any) -> None:
+        """Write a row behind the workers' backs."""
+        assert await self.store.inner.update(replace(row, **changes), expected_version=row.version) is not None
+
+    def everything_delivered(self) -> bool:
+        return set(self.deliveries) >= set(self.written)
+
+    def of(self, kind: type) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def check_order(self) -> None:
+        """First acceptances of each key come in the order of its versions."""
+        newest: dict[str, int] = {}
+        seen: set[tuple[str, int]] = set()
+        for key, version in self.deliveries:
+            if (key, version) not in seen:
+                seen.add((key, version))
+                assert version > newest.get(key, 0), f"{key}: {version} after {newest[key]}"
+                newest[key] = version
