@@ -40,7 +40,12 @@ class MalformedRecordError(StreamflowError):
 
 
 class SourceError(StreamflowError):
-    """Reading failed. A plain `SourceError` is transient with an unknown outcome: try again after a pause."""
+    """Reading failed. A plain `SourceError` is transient with an unknown outcome: try again after a pause.
+
+    `code` is the service's own error code, or a name for what happened on the way there.
+    """
+
+    code: str | None = None
 
 
 class ThrottledError(SourceError):

@@ -107,7 +107,7 @@ Handler: TypeAlias = "Callable[[Batch], Awaitable[None]]"
 
 
 class Middleware(Protocol):
-    async def __call__(self, batch: Batch, call_next: Handler, /) -> None:
+    async def __call__(self, batch: Batch, /, call_next: Handler) -> None:
         """Do something around the rest of the chain; runs in the caller's task, outermost layer first."""
         ...
 

@@ -9,9 +9,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import boto3
 import click
@@ -19,9 +20,6 @@ import click
 from streamflow.cli.demo_screen import DemoSnapshot, Screen, open_screen
 from streamflow.clock import SystemClock, thread_monotonic
 from streamflow.testing import LocalStreams
-
-if TYPE_CHECKING:
-    from streamflow.testing.local_streams import ThreadedStreams
 
 _ORDERS = 60
 _WRITES_PER_S = 400.0
@@ -163,13 +161,14 @@ class DemoWorker:
 class Demo:
     """The script: write all the time, split at 30 %, kill at 50 %, then wait for what is still on its way."""
 
-    streams: ThreadedStreams
+    streams: LocalStreams
     orders: Orders
     worker: DemoWorker
     accounts: Accounts
     screen: Screen
     seconds: float
     _started_at: float = field(default_factory=thread_monotonic)
+    _pause: threading.Event = field(default_factory=threading.Event)
     _note: str = "starting"
     _last: tuple[float, int, int] = (0.0, 0, 0)
 
@@ -179,8 +178,7 @@ class Demo:
         self.worker.start()
         self._note = "running"
         self._write_until(0.3 * self.seconds)
-        parent, children = self.streams.split("orders")
-        self.screen.tell(f"split {parent} into {' and '.join(children)}")
+        self.screen.tell(f"split a shard into {' and '.join(self.streams.split('orders'))}")
         self._write_until(0.5 * self.seconds)
         self.screen.tell(f"killed the worker, process {self.worker.kill()}, with SIGKILL")
         self.worker.start()
@@ -207,7 +205,7 @@ class Demo:
             self._look()
 
     def _look(self) -> None:
-        self.streams.pause(0.05)
+        self._pause.wait(0.05)
         self.worker.check()
         self.accounts.read()
         elapsed, written, delivered = self._last
@@ -232,9 +230,9 @@ class Demo:
         )
 
     def _shards(self) -> tuple[int, int]:
-        shards = self.streams.shards("orders")
-        closed = sum(1 for shard in shards if shard.closed)
-        return len(shards) - closed, closed
+        known = len(self.streams.shard_ids("orders"))
+        still_open = len(self.streams.shard_ids("orders", open_only=True))
+        return still_open, known - still_open
 
     def _summary(self, worker_status: int) -> dict[str, Any]:
         shards_open, shards_closed = self._shards()

@@ -27,7 +27,7 @@ async def write_down(batch: Batch) -> None:
     lines = []
     for record in batch:
         order = record.new_image or {}
-        lines.append(f"{order['id']} {order['version']} {order['written_at']} {now_s:.6f}\n")
+        lines.append(f"{order['id']!s} {order['version']!s} {order['written_at']!s} {now_s:.6f}\n")
     os.write(_journal, "".join(lines).encode())
 
 

@@ -83,6 +83,10 @@ class ShardBuffer:
         self.read_ahead.give_back(count)
         self._signal()
 
+    def wake(self) -> None:
+        """Have whoever waits here look around: the flow stops."""
+        self._signal()
+
     def close(self) -> None:
         """Give back what is left, unsettled."""
         self.read_ahead.give_back(self.bytes)

@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from random import Random
 
     from streamflow.clock import Clock
@@ -75,10 +75,15 @@ class Flow:
     repeating: dict[str, Position] = field(default_factory=dict)
     """Shard id to the position after which records that the handler has seen will come again."""
 
+    at_stop: set[Callable[[], None]] = field(default_factory=set)
+    """Called once when the flow begins to stop: wakes whoever waits for something else."""
+
     def stop(self) -> None:
         """Begin the graceful end of this flow."""
         self.stopping.set()
         self.nudge()
+        for wake in list(self.at_stop):
+            wake()
 
     def nudge(self) -> None:
         """Have the leases looked at now."""

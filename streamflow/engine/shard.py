@@ -123,16 +123,29 @@ class ShardWork:
     ) -> bool:
         """Reader, delivery and checkpoints side by side; over when the delivery is, or by the first error."""
         name = f"{self.flow.name}/{self.held.shard_id}"
+        reading = anyio.CancelScope()
+
+        async def read() -> None:
+            with reading:
+                await read_shard(self.flow, self.held.shard_id, reader, buffer)
+
+        def stop() -> None:
+            reading.cancel()
+            buffer.wake()
+
+        self.flow.at_stop.add(stop)
         finished = False
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(read_shard, self.flow, self.held.shard_id, reader, buffer, name=f"{name}/reader")
+                tasks.start_soon(read, name=f"{name}/reader")
                 tasks.start_soon(checkpoints.run, name=f"{name}/checkpoint")
                 tasks.start_soon(self._watch_lease, name=f"{name}/lease")
                 finished = await delivery.run()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise leading_error(group) from None
+        finally:
+            self.flow.at_stop.discard(stop)
         return finished
 
     async def _watch_lease(self) -> None:

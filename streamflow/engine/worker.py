@@ -93,7 +93,7 @@ class Worker:
         drained = False
         try:
             drained = await FlowWork(flow, self._note_started).run()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - told to the observers, unwrapped, and raised again
             cause = leading_error(error) if isinstance(error, BaseExceptionGroup) else error
             flow.around.emit(events.PipelineFailed(pipeline=flow.name, error=cause))
             raise cause from None

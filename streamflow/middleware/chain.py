@@ -5,10 +5,11 @@ The innermost step delivers and enters it in the ledger; the outermost raises if
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streamflow.errors import UnaccountedRecordsError
+from streamflow.errors import ConfigError, UnaccountedRecordsError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +19,26 @@ if TYPE_CHECKING:
 
 
 def compose(layers: Sequence[Middleware], handler: Handler) -> Handler:
-    """Fold the layers, outermost first, around the handler. Every layer runs in the caller's task."""
+    """Fold the layers, outermost first, around the handler. Every layer runs in the caller's task.
+
+    Raises:
+        ConfigError: a layer is not an async callable of a batch and `call_next`.
+    """
     inner: Handler = partial(_deliver, handler)
     for layer in reversed(layers):
+        _check(layer)
         inner = partial(layer, call_next=inner)
     return partial(_account, inner)
+
+
+def _check(layer: Middleware) -> None:
+    name = getattr(layer, "__qualname__", type(layer).__qualname__)
+    if not (inspect.iscoroutinefunction(layer) or inspect.iscoroutinefunction(getattr(layer, "__call__", None))):  # noqa: B004
+        raise ConfigError(f"middleware {name} is not async: write async def {name}(batch, call_next)")
+    try:
+        inspect.signature(layer).bind(None, call_next=None)
+    except TypeError:
+        raise ConfigError(f"middleware {name} must take two arguments, a batch and call_next") from None
 
 
 async def _deliver(handler: Handler, batch: Batch) -> None:

@@ -173,6 +173,15 @@ async def test_a_handler_that_takes_too_long_is_cancelled_and_retried() -> None:
     assert type(failed.error).__name__ == "HandlerTimeoutError"
 
 
+async def test_an_idle_worker_stops_at_once() -> None:
+    world = World(shards=3)
+    async with world.working() as worker:
+        await anyio.sleep(100)
+        worker.stop()
+        stopped_at = anyio.current_time()
+    assert anyio.current_time() - stopped_at < 0.5
+
+
 async def test_a_stop_waits_for_the_batch_in_flight() -> None:
     world = World(shards=1)
 

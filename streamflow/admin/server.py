@@ -1,0 +1,215 @@
+"""The admin server: /metrics, /livez, /readyz, /status. It reads, and changes nothing.
+
+It is for an orchestrator, a scraper and a person on the same machine or network. One request per connection, few
+connections, a short life for each: whoever misbehaves here must not slow the pipelines down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+import anyio.to_thread
+from aiohttp import web
+from prometheus_client.exposition import choose_encoder
+
+from streamflow.errors import ConfigError
+from streamflow.observe.progress import as_json
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable
+
+    from aiohttp.web_protocol import RequestHandler
+    from prometheus_client import CollectorRegistry
+
+    from streamflow.observe.health import Health, Verdict
+    from streamflow.observe.progress import Progress
+    from streamflow.pipeline import HttpOptions
+
+    _Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+CONNECTIONS_MAX = 64
+CONNECTION_LIFE_S = 30.0
+"""From accept to close, whatever the client does; scrapers give up after 10 s by default."""
+HEADER_BYTES_MAX = 8_190
+HEADERS_MAX = 64
+
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "streamflow"}
+
+
+@asynccontextmanager
+async def open_admin(
+    options: HttpOptions, *, registry: CollectorRegistry, health: Health, progress: Progress | None = None
+) -> AsyncGenerator[str]:
+    """Serve until the context ends; yields the base URL, with the port that was picked where `options.port` is 0.
+
+    Raises:
+        ConfigError: the address cannot be bound.
+    """
+    app = web.Application(middlewares=[_guard(options.host)])
+    app.add_routes(
+        [
+            web.get("/metrics", _metrics(registry)),
+            web.get("/livez", _judged(health.live)),
+            web.get("/readyz", _judged(health.ready)),
+        ]
+    )
+    if progress is not None:
+        app.router.add_get("/status", _status(progress))
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        max_line_size=HEADER_BYTES_MAX,
+        max_field_size=HEADER_BYTES_MAX,
+        max_headers=HEADERS_MAX,
+        lingering_time=0,
+        shutdown_timeout=1.0,
+    )
+    await runner.setup()
+    try:
+        assert runner.server is not None
+        listener = await _listen(options, _Door(runner.server))
+        try:
+            yield _url(listener)
+        finally:
+            listener.close()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await runner.cleanup()
+
+
+# --- the door --------------------------------------------------------------------------------------------------------
+
+
+class _Door:
+    """Makes a protocol per connection: refuses what is too many, ends what takes too long."""
+
+    def __init__(self, server: web.Server) -> None:
+        self._server = server
+
+    def __call__(self) -> asyncio.Protocol:
+        if len(self._server.connections) >= CONNECTIONS_MAX:
+            return _Refusal()
+        connection = self._server()
+        asyncio.get_running_loop().call_later(CONNECTION_LIFE_S, _abort, connection)
+        return connection
+
+
+class _Refusal(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _abort(connection: RequestHandler) -> None:
+    if connection.transport is not None:
+        connection.transport.abort()
+
+
+async def _listen(options: HttpOptions, door: _Door) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(door, options.host, options.port)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"http: cannot listen on {options.host} port {options.port}: {reason}. "
+            "Stop what uses the port, choose another host or port, or port 0 for any free one."
+        ) from error
+
+
+def _url(listener: asyncio.Server) -> str:
+    host, port = listener.sockets[0].getsockname()[:2]
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:  # every address of the machine; one that works from here
+        address = ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return f"http://{address}:{port}" if address.version == 4 else f"http://[{address}]:{port}"
+
+
+def _guard(bound_host: str) -> Any:  # aiohttp's middleware type takes the decorated function only
+    """Refuses what a probe, a scraper or a browser on this machine has no reason to send.
+
+    A page on the web can point its own name at 127.0.0.1 (DNS rebinding) and then read from here as its own origin: on
+    loopback, only the names of loopback are served. Beyond loopback any name may be right, and the network guards.
+    """
+    names = _LOOPBACK_NAMES | {bound_host.lower()} if _is_loopback(bound_host) else None
+
+    @web.middleware
+    async def guard(request: web.Request, respond: _Respond) -> web.StreamResponse:
+        response: web.StreamResponse | None = _refusal(request, names)
+        if response is None:
+            try:
+                response = await respond(request)
+            except web.HTTPNotFound:
+                response = web.Response(status=404, text="there are /metrics, /livez, /readyz and /status\n")
+        response.headers.update(_HEADERS)
+        response.force_close()
+        return response
+
+    return guard
+
+
+def _refusal(request: web.Request, names: frozenset[str] | None) -> web.Response | None:
+    if names is not None and _host_name(request) not in names:
+        return web.Response(status=421, text="on loopback this server answers to localhost only\n")
+    if request.method not in {"GET", "HEAD"}:
+        return web.Response(status=405, text="only GET and HEAD\n", headers={"Allow": "GET, HEAD"})
+    if request.body_exists:
+        return web.Response(status=413, text="no request here has a body\n")
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _host_name(request: web.Request) -> str | None:
+    """The host that the client believes to talk to, without port and brackets; None if it says none, or two."""
+    hosts = request.headers.getall("Host", [])
+    if len(hosts) != 1:
+        return None
+    try:
+        return urlsplit(f"//{hosts[0]}").hostname
+    except ValueError:
+        return None
+
+
+# --- the pages -------------------------------------------------------------------------------------------------------
+
+
+def _metrics(registry: CollectorRegistry) -> _Respond:
+    """Renders in a thread of its own, one page at a time: handlers that fill the worker threads do not hide metrics."""
+    limiter = anyio.CapacityLimiter(1)
+
+    async def respond(request: web.Request) -> web.Response:
+        render, content_type = choose_encoder(request.headers.get("Accept", ""))
+        page = await anyio.to_thread.run_sync(render, registry, limiter=limiter)
+        return web.Response(body=page, headers={"Content-Type": content_type})
+
+    return respond
+
+
+def _judged(judge: Callable[[], Verdict]) -> _Respond:
+    async def respond(_request: web.Request) -> web.Response:
+        verdict = judge()
+        return _json({"ok": verdict.ok, "reasons": verdict.reasons}, status=200 if verdict.ok else 503)
+
+    return respond
+
+
+def _status(progress: Progress) -> _Respond:
+    async def respond(_request: web.Request) -> web.Response:
+        return _json(as_json(progress.snapshot()))
+
+    return respond
+
+
+def _json(document: dict[str, Any], *, status: int = 200) -> web.Response:
+    return web.json_response(document, status=status, dumps=lambda value: json.dumps(value) + "\n")

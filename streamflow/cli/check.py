@@ -1,0 +1,90 @@
+"""`streamflow check`: every mistake of a pipeline file at once, or what would run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from streamflow.cli import options
+from streamflow.config.load import load_app
+from streamflow.pipeline import DynamoDBStream, LambdaFunction
+
+if TYPE_CHECKING:
+    from streamflow.pipeline import App, AwsOptions, Pipeline
+
+
+@click.command(short_help="Check a pipeline file and show what would run.")
+@click.argument("target", required=False, metavar="FILE")
+@click.option("--schema", is_flag=True, help="Print the JSON schema of pipeline files instead; needs no FILE.")
+@options.as_json("Print what would run as one JSON object.")
+@options.debug
+def check(target: str | None, *, schema: bool, as_json: bool) -> None:
+    """Check FILE, a pipeline file or module:app, and show what would run.
+
+    Modules that it names are imported; AWS is not asked.
+    """
+    if schema:
+        from streamflow.config.reference import json_schema
+
+        click.echo(json.dumps(json_schema(), indent=2))
+        return
+    if target is None:
+        raise click.UsageError("Missing argument 'FILE'.")
+    plan = planned(load_app(target))
+    if as_json:
+        click.echo(json.dumps({"target": target, "valid": True, **plan}))
+    else:
+        click.echo("\n".join([f"{target} is valid", *_lines(plan)]))
+
+
+def planned(app: App) -> dict[str, Any]:
+    """What would run, ready for JSON."""
+    return {
+        "store": app.store,
+        "worker_id": app.worker_id,
+        "http": None if app.http is None else f"{app.http.host}:{app.http.port}",
+        "pipelines": [_planned_pipeline(pipeline, app.aws) for pipeline in app.pipelines],
+    }
+
+
+def _planned_pipeline(pipeline: Pipeline, aws: AwsOptions) -> dict[str, Any]:
+    return {
+        "name": pipeline.name,
+        "source": _source(pipeline.source, aws),
+        "starting_position": pipeline.starting_position,
+        "batch_size": pipeline.batch_size,
+        "middleware": [code_name(layer) for layer in pipeline.middleware],
+        "handler": code_name(pipeline.handler),
+    }
+
+
+def _source(source: object, aws: AwsOptions) -> str:
+    if not isinstance(source, DynamoDBStream):
+        return type(source).__name__
+    aws = source.aws or aws
+    place = ", ".join(part for part in (aws.region, aws.endpoint_url) if part)
+    stream = f"table {source.table}" if source.table else f"stream {source.stream_arn}"
+    return f"{stream} ({place})" if place else stream
+
+
+def code_name(code: object) -> str:
+    """What people call it: `module:function`; for what a factory made, the factory's name."""
+    if isinstance(code, LambdaFunction):
+        return f"lambda {code.target}"
+    named = code if hasattr(code, "__qualname__") else type(code)
+    name = str(named.__qualname__).partition(".<locals>")[0]  # type: ignore[attr-defined]
+    return name if named.__module__.startswith("streamflow.middleware") else f"{named.__module__}:{name}"
+
+
+def _lines(plan: dict[str, Any]) -> list[str]:
+    lines = [f"  store     {plan['store']}", f"  admin     {plan['http'] or 'none'}"]
+    for pipeline in plan["pipelines"]:
+        chain = " → ".join([*pipeline["middleware"], pipeline["handler"]])
+        lines += [
+            f"  pipeline  {pipeline['name']}",
+            f"    source  {pipeline['source']}, from {pipeline['starting_position']} at the first run",
+            f"    chain   {chain}, up to {pipeline['batch_size']} records at a time",
+        ]
+    return lines

@@ -1,0 +1,109 @@
+"""`module:name` and `path/file.py:name`: code that a file or a command line names.
+
+Importing runs the code. What goes wrong in it is told as file, line and text, without a traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import sysconfig
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamflow
+from streamflow.config.problems import did_you_mean
+from streamflow.errors import ConfigError
+
+if TYPE_CHECKING:
+    from types import ModuleType, TracebackType
+
+TARGET_PATTERN = r"^[^:\s][^:]*:[A-Za-z_][\w.]*$"
+_FOREIGN = tuple(
+    {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    | {str(Path(streamflow.__file__).parent), "<frozen "}
+)
+
+
+def load_target(target: str, *, directory: Path) -> object:
+    """Import what `target` names. Modules are looked for in `directory`, in the current one, and where Python looks.
+
+    Raises:
+        ConfigError: the target is malformed, cannot be imported, or does not have the name.
+    """
+    place, colon, name = target.rpartition(":")
+    if not (colon and place and name):
+        raise ConfigError(f"{target!r} is no target: write module:name or path/file.py:name")
+    module = _load_file(directory / place) if place.endswith(".py") else _load_module(place, directory)
+    found: object = module
+    for part in name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            public = [known for known in dir(found) if not known.startswith("_")]
+            raise ConfigError(f"{place} has no {name!r}{did_you_mean(part, public)}") from None
+    return found
+
+
+def _load_file(file: Path) -> ModuleType:
+    if not file.is_file():
+        raise ConfigError(f"there is no file {shown(file)}")
+    file = file.resolve()
+    directory, name = file.parent, file.stem
+    while (directory / "__init__.py").is_file():  # a file inside a package keeps its relative imports
+        directory, name = directory.parent, f"{directory.name}.{name}"
+    module = _load_module(name, directory)
+    loaded = getattr(module, "__file__", None)
+    if loaded is None or Path(loaded).resolve() != file:
+        raise ConfigError(
+            f"{shown(file)} cannot be imported: the name {name} is taken by {loaded or 'Python'}; rename it"
+        )
+    return module
+
+
+def _load_module(name: str, directory: Path) -> ModuleType:
+    _search([directory.resolve(), Path.cwd()])
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        raise ConfigError(_told(error, name, directory)) from error
+
+
+def _search(directories: list[Path]) -> None:
+    for directory in reversed(directories):
+        if str(directory) not in sys.path:
+            sys.path.insert(0, str(directory))
+
+
+def _told(error: BaseException, name: str, directory: Path) -> list[str] | str:
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
+        return f"no module named {error.name!r}: looked in {shown(directory)} and in Python's path"
+    where = _where(error)
+    if isinstance(error, ConfigError):
+        return [f"{where}: {problem}" for problem in error.problems]
+    text = error.msg if isinstance(error, SyntaxError) else str(error).partition("\n")[0]
+    return f"{where}: {type(error).__name__}{': ' if text else ''}{text}"
+
+
+def _where(error: BaseException) -> str:
+    """File and line of the mistake: the innermost line of the user's own code, or the innermost line at all."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{shown(Path(error.filename))}:{error.lineno}"
+    frames = _frames(error.__traceback__)
+    own = [frame for frame in frames if not frame.filename.startswith(_FOREIGN)]
+    frame = (own or frames)[-1]
+    return f"{shown(Path(frame.filename))}:{frame.lineno}"
+
+
+def _frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
+    return [frame for frame in traceback.extract_tb(trace) if frame.filename != __file__]
+
+
+def shown(path: Path) -> str:
+    """The path as short as it is clear: relative where it is below the current directory."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd())) if path.is_absolute() else str(path)
+    except ValueError:
+        return str(path)

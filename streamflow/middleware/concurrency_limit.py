@@ -1,0 +1,25 @@
+"""A limit on batches in the rest of the chain at the same time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+if TYPE_CHECKING:
+    from streamflow.batches import Batch
+    from streamflow.protocols import Handler, Middleware
+
+
+def concurrency_limit(limit: int) -> Middleware:
+    """Let at most `limit` batches through at a time, over all the shards that share this layer; the others wait."""
+    slots: list[anyio.CapacityLimiter] = []
+
+    async def layer(batch: Batch, call_next: Handler) -> None:
+        if not slots:
+            # Made on first use: a limiter belongs to an event loop, a declaration to none.
+            slots.append(anyio.CapacityLimiter(limit))
+        async with slots[0]:
+            await call_next(batch)
+
+    return layer

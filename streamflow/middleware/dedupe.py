@@ -1,0 +1,34 @@
+"""Leaving out records that this process has delivered before."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamflow.batches import Batch
+    from streamflow.protocols import Handler, Middleware
+    from streamflow.records import Record
+
+
+def dedupe(capacity: int = 100_000) -> Middleware:
+    """Drop records whose event id was delivered before, for the reason `duplicate`.
+
+    Remembers the newest `capacity` ids, in memory and only once the rest of the chain has succeeded: it catches what a
+    lost lease or a retry repeats within one process, not what a restart does.
+    """
+    delivered: OrderedDict[str, None] = OrderedDict()
+
+    async def layer(batch: Batch, call_next: Handler) -> None:
+        passing: dict[str, Record] = {}
+
+        def repeated(record: Record) -> bool:
+            return record.event_id in delivered or passing.setdefault(record.event_id, record) is not record
+
+        await call_next(batch.without(repeated, reason="duplicate"))
+        for event_id in passing:
+            delivered[event_id] = None
+        while len(delivered) > capacity:
+            delivered.popitem(last=False)
+
+    return layer

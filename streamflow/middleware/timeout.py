@@ -1,0 +1,28 @@
+"""A limit on the time that the rest of the chain may take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from streamflow.errors import HandlerTimeoutError
+
+if TYPE_CHECKING:
+    from streamflow.batches import Batch
+    from streamflow.protocols import Handler, Middleware
+
+
+def timeout(seconds: float) -> Middleware:
+    """Cancel the rest of the chain after `seconds`; the batch has failed then, and comes again.
+
+    A handler that is a plain function goes on in its thread, which cannot be stopped.
+    """
+
+    async def layer(batch: Batch, call_next: Handler) -> None:
+        with anyio.move_on_after(seconds) as scope:
+            await call_next(batch)
+        if scope.cancelled_caught:
+            raise HandlerTimeoutError(seconds)
+
+    return layer

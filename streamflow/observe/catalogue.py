@@ -1,0 +1,362 @@
+"""Every metric there is: what it means and what to do about it. docs/metrics.md is printed from here.
+
+`python -m streamflow.observe.catalogue` prints the table. Label values come from closed sets, from names the user chose
+(pipelines, drop reasons, capped) or are shard ids (capped, gauges only): never data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "histogram", "info"]
+Fold = Literal["max", "min", "sum"]
+
+OTHER = "_other"
+"""Label value that holds what a cap left out."""
+
+# 1 ms to 131 s, doubling: a percentile read from it is wrong by less than a factor of two.
+_DURATIONS_S = tuple(0.001 * 2**power for power in range(18))
+# The service rounds creation times down to the second, so nothing below half a second means anything; 24 h is retention.
+_LATENCIES_S = (0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 900, 3_600, 10_800, 21_600, 43_200, 86_400)
+# 10 000 is the largest batch an event source mapping allows.
+_BATCH_RECORDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
+# 1 KiB to 16 MiB; an invocation takes 6 MB.
+_BATCH_BYTES = tuple(1024 * 4**power for power in range(8))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One line of the catalogue. `name` is as a scrape shows it (histograms without `_bucket`, `_sum`, `_count`).
+
+    `values` is the closed set of the last label, where it has one. `fold` is set on the gauges with a shard label: how
+    the shards beyond the cap become one series.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+    remedy: str
+    values: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+    fold: Fold | None = None
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+RECORDS_POLLED = Metric(
+    name="streamflow_records_polled_total",
+    kind="counter",
+    unit="records",
+    labels=("pipeline",),
+    meaning="Records read from the stream. Polled = delivered + dropped + what is still in this worker.",
+    remedy="Flat while the table is written to: see poll errors, then whether this worker holds any shard.",
+)
+BYTES_POLLED = Metric(
+    name="streamflow_bytes_polled_total",
+    kind="counter",
+    unit="bytes",
+    labels=("pipeline",),
+    meaning="Size of the response bodies of polls.",
+    remedy="Near 2 MB/s for one shard is the limit of the service: only more partitions of the table help.",
+)
+POLL_DURATION = Metric(
+    name="streamflow_poll_duration_seconds",
+    kind="histogram",
+    unit="seconds",
+    labels=("pipeline",),
+    meaning="Time of one successful poll; its count is the number of polls.",
+    remedy="Rising: the network to the service, a starved CPU, or a blocked event loop (see loop blocked seconds).",
+    buckets=_DURATIONS_S,
+)
+POLL_ERRORS = Metric(
+    name="streamflow_poll_errors_total",
+    kind="counter",
+    unit="polls",
+    labels=("pipeline", "code"),
+    meaning="Polls that failed and are repeated, by the service's error code or the error's name; throttles included.",
+    remedy="AccessDenied: fix the role. ResourceNotFound: the stream is gone. Others: the service or the network.",
+)
+THROTTLES = Metric(
+    name="streamflow_throttles_total",
+    kind="counter",
+    unit="polls",
+    labels=("pipeline",),
+    meaning="Polls that the service asked to slow down.",
+    remedy="More than two readers on one stream (another consumer, Lambda, global tables)? Remove one, or poll less often.",
+)
+ITERATORS_EXPIRED = Metric(
+    name="streamflow_iterators_expired_total",
+    kind="counter",
+    unit="iterators",
+    labels=("pipeline",),
+    meaning="Shard iterators that outlived their 15 minutes and were asked for again; nothing is lost.",
+    remedy="Frequent: shards are not polled for minutes, because a handler is slow or the machine was suspended.",
+)
+TRIMMED_GAPS = Metric(
+    name="streamflow_trimmed_gaps_total",
+    kind="counter",
+    unit="gaps",
+    labels=("pipeline",),
+    meaning="DATA LOSS: gaps where retention took records before they were read.",
+    remedy="Restore the missing items from the table itself; then find out why the lag passed 24 h. Page on any increase.",
+)
+
+# --- delivering ------------------------------------------------------------------------------------------------------
+
+RECORDS_DELIVERED = Metric(
+    name="streamflow_records_delivered_total",
+    kind="counter",
+    unit="records",
+    labels=("pipeline",),
+    meaning="Records that the handler took.",
+    remedy="Below the rate of polled records for long: the handler is the bottleneck; see its duration.",
+)
+BYTES_DELIVERED = Metric(
+    name="streamflow_bytes_delivered_total",
+    kind="counter",
+    unit="bytes",
+    labels=("pipeline",),
+    meaning="Size of the settled batches as Lambda events, dropped records included.",
+    remedy="None by itself: sizes the network to the destination.",
+)
+RECORDS_FAILED = Metric(
+    name="streamflow_records_failed_total",
+    kind="counter",
+    unit="records",
+    labels=("pipeline",),
+    meaning="Records in attempts that failed; a record counts once per attempt, and is not lost.",
+    remedy="See the log for the kind of error, and failed attempts for the shards that stand still.",
+)
+RECORDS_DROPPED = Metric(
+    name="streamflow_records_dropped_total",
+    kind="counter",
+    unit="records",
+    labels=("pipeline", "reason"),
+    meaning="Records that middleware left out aloud, by its reason (at most 50 reasons per pipeline, then `_other`).",
+    remedy="A reason that should be rare and grows: look at the predicate of that layer.",
+)
+BATCH_RECORDS = Metric(
+    name="streamflow_batch_records",
+    kind="histogram",
+    unit="records",
+    labels=("pipeline",),
+    meaning="Records in a settled batch.",
+    remedy="Always 1 while lagging: raise batch_size or maximum_batching_window_s. Always full: raise batch_size.",
+    buckets=_BATCH_RECORDS,
+)
+BATCH_BYTES = Metric(
+    name="streamflow_batch_bytes",
+    kind="histogram",
+    unit="bytes",
+    labels=("pipeline",),
+    meaning="Size of a settled batch as a Lambda event.",
+    remedy="At batch_bytes_max: items are large, so batches are smaller than batch_size says.",
+    buckets=_BATCH_BYTES,
+)
+HANDLER_DURATION = Metric(
+    name="streamflow_handler_duration_seconds",
+    kind="histogram",
+    unit="seconds",
+    labels=("pipeline", "outcome"),
+    values=("delivered", "failed"),
+    meaning="Time of one attempt in middleware and handler.",
+    remedy="Rising: the destination is slow. Failed near handler_timeout_s: attempts run out of time.",
+    buckets=_DURATIONS_S,
+)
+END_TO_END_LATENCY = Metric(
+    name="streamflow_end_to_end_latency_seconds",
+    kind="histogram",
+    unit="seconds",
+    labels=("pipeline",),
+    meaning="Creation of the first record of a batch to the end of its handler; the service rounds creation down to 1 s.",
+    remedy="Rising with iterator age: reading is late. Rising alone: the handler, or a long batching window.",
+    buckets=_LATENCIES_S,
+)
+
+# --- checkpoints and leases ------------------------------------------------------------------------------------------
+
+CHECKPOINTS = Metric(
+    name="streamflow_checkpoints_total",
+    kind="counter",
+    unit="writes",
+    labels=("pipeline", "result"),
+    values=("stored", "failed"),
+    meaning="Checkpoint writes.",
+    remedy="Failed: the lease store (disk full, locked, unreachable). Delivery goes on; a crash now repeats more.",
+)
+CHECKPOINT_DURATION = Metric(
+    name="streamflow_checkpoint_duration_seconds",
+    kind="histogram",
+    unit="seconds",
+    labels=("pipeline",),
+    meaning="Time of one successful checkpoint write.",
+    remedy="Rising: the disk or database of the lease store.",
+    buckets=_DURATIONS_S,
+)
+LEASE_CHANGES = Metric(
+    name="streamflow_lease_changes_total",
+    kind="counter",
+    unit="changes",
+    labels=("pipeline", "kind"),
+    values=("taken", "lost", "released"),
+    meaning="Changes of ownership at this worker.",
+    remedy="Lost outside of deployments: workers stall longer than lease_duration_s, or share a worker_id.",
+)
+
+# --- shards and pipelines --------------------------------------------------------------------------------------------
+
+PIPELINE_RUNNING = Metric(
+    name="streamflow_pipeline_running",
+    kind="gauge",
+    unit="",
+    labels=("pipeline",),
+    meaning="1 from the moment the pipeline is ready to deliver until it stops, else 0.",
+    remedy="0 on a live process: see /readyz and the log for the reason.",
+)
+PIPELINE_FAILURES = Metric(
+    name="streamflow_pipeline_failures_total",
+    kind="counter",
+    unit="failures",
+    labels=("pipeline",),
+    meaning="Stops by an error that nothing here can mend.",
+    remedy="The ERROR line in the log names the cause and the next step.",
+)
+STREAMS_ENDED = Metric(
+    name="streamflow_streams_ended_total",
+    kind="counter",
+    unit="streams",
+    labels=("pipeline",),
+    meaning="Streams read to their very end: disabled, or their table deleted.",
+    remedy="Not on purpose? Turn the stream on again: the new one has another ARN and starts anew.",
+)
+SHARDS = Metric(
+    name="streamflow_shards",
+    kind="gauge",
+    unit="shards",
+    labels=("pipeline", "state"),
+    values=("reading", "read_failing", "blocked"),
+    meaning="Shards this worker works on, each in one state: blocked (its batch failed and comes again), read_failing "
+    "(its last poll failed), reading.",
+    remedy="Blocked or read_failing: see the log.",
+)
+SHARDS_OPENED = Metric(
+    name="streamflow_shards_opened_total",
+    kind="counter",
+    unit="shards",
+    labels=("pipeline",),
+    meaning="Shards this worker began to work on.",
+    remedy="None by itself: DynamoDB rolls shards over about every four hours.",
+)
+SHARDS_CLOSED = Metric(
+    name="streamflow_shards_closed_total",
+    kind="counter",
+    unit="shards",
+    labels=("pipeline", "reason"),
+    values=("ended", "lost", "stopped", "failed"),
+    meaning="Shards this worker stopped working on.",
+    remedy="Failed: see the log. Lost: see lease changes.",
+)
+SHARDS_AWAITING_CHILDREN = Metric(
+    name="streamflow_shards_awaiting_children_total",
+    kind="counter",
+    unit="shards",
+    labels=("pipeline",),
+    meaning="Shards read to their end before the service listed their children, which are asked for again.",
+    remedy="Each should be followed by opened shards within minutes; if not, see discoveries.",
+)
+DISCOVERIES = Metric(
+    name="streamflow_discoveries_total",
+    kind="counter",
+    unit="listings",
+    labels=("pipeline", "result"),
+    values=("done", "failed"),
+    meaning="Listings of the stream's shards.",
+    remedy="Failed for long: children of finished shards are not found; check the permission for DescribeStream.",
+)
+ITERATOR_AGE = Metric(
+    name="streamflow_shard_iterator_age_seconds",
+    kind="gauge",
+    unit="seconds",
+    labels=("pipeline", "shard"),
+    meaning="How far reading is behind: age of the newest record read, 0 once a page came back empty, and growing again "
+    "when no page came back for 10 s. Grain 1 s.",
+    remedy="Rising: compare poll errors, failed attempts and handler duration, in this order.",
+    fold="max",
+)
+CHECKPOINT_AGE = Metric(
+    name="streamflow_shard_checkpoint_age_seconds",
+    kind="gauge",
+    unit="seconds",
+    labels=("pipeline", "shard"),
+    meaning="0 while everything read is stored; else seconds since the last checkpoint was stored, or since the first "
+    "record was read after everything had been stored, whichever is later.",
+    remedy="Rising: a batch is stuck in its handler (see failed attempts), or the lease store refuses writes.",
+    fold="max",
+)
+BUFFERED_BYTES = Metric(
+    name="streamflow_shard_buffered_bytes",
+    kind="gauge",
+    unit="bytes",
+    labels=("pipeline", "shard"),
+    meaning="Read ahead and not yet settled, as of the last page.",
+    remedy="At buffer_bytes_max: reading waits for the handler.",
+    fold="sum",
+)
+RETENTION_HEADROOM = Metric(
+    name="streamflow_shard_retention_headroom_seconds",
+    kind="gauge",
+    unit="seconds",
+    labels=("pipeline", "shard"),
+    meaning="Time until unread records are trimmed: retention less iterator age. 0 means that data is being lost.",
+    remedy="Below 6 h: a person must act now; take load off the handler, add workers, or skip on purpose.",
+    fold="min",
+)
+FAILED_ATTEMPTS = Metric(
+    name="streamflow_shard_failed_attempts",
+    kind="gauge",
+    unit="attempts",
+    labels=("pipeline", "shard"),
+    meaning="Failed attempts of the batch that the shard is waiting for; 0 while it flows.",
+    remedy="Above 0 the shard stands still, in order: fix the handler or its destination.",
+    fold="max",
+)
+
+# --- the process -----------------------------------------------------------------------------------------------------
+
+LOOP_BLOCKED = Metric(
+    name="streamflow_loop_blocked_seconds_total",
+    kind="counter",
+    unit="seconds",
+    labels=(),
+    meaning="Time the event loop stood still because some code did not await.",
+    remedy="The log names the place. Make that handler a plain function (it then runs in a thread), or await in it.",
+)
+BUILD = Metric(
+    name="streamflow_build_info",
+    kind="info",
+    unit="",
+    labels=("version", "python"),
+    meaning="1, with the versions of streamflow and Python.",
+    remedy="Two versions for long: a rollout is stuck.",
+)
+
+CATALOGUE: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+
+
+def table() -> str:
+    """The catalogue as a Markdown table, one metric a line, in order."""
+    lines = ["| Name | Kind | Unit | Labels | Meaning | What to do |", "|---|---|---|---|---|---|"]
+    for metric in CATALOGUE:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        if metric.values:
+            labels += f" ({', '.join(metric.values)})"
+        cells = (f"`{metric.name}`", metric.kind, metric.unit, labels, metric.meaning, metric.remedy)
+        lines.append(f"| {' | '.join(cell or '-' for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")  # noqa: T201 - printing is what it is for
