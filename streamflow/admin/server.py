@@ -139,11 +139,11 @@ def _guard(bound_host: str) -> Any:  # aiohttp's middleware type takes the decor
     names = _LOOPBACK_NAMES | {bound_host.lower()} if _is_loopback(bound_host) else None
 
     @web.middleware
-    async def guard(request: web.Request, respond: _Respond) -> web.StreamResponse:
+    async def guard(request: web.Request, handler: _Respond) -> web.StreamResponse:
         response: web.StreamResponse | None = _refusal(request, names)
         if response is None:
             try:
-                response = await respond(request)
+                response = await handler(request)
             except web.HTTPNotFound:
                 response = web.Response(status=404, text="there are /metrics, /livez, /readyz and /status\n")
         response.headers.update(_HEADERS)

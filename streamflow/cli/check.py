@@ -74,7 +74,7 @@ def code_name(code: object) -> str:
     if isinstance(code, LambdaFunction):
         return f"lambda {code.target}"
     named = code if hasattr(code, "__qualname__") else type(code)
-    name = str(named.__qualname__).partition(".<locals>")[0]  # type: ignore[attr-defined]
+    name = str(named.__qualname__).partition(".<locals>")[0]
     return name if named.__module__.startswith("streamflow.middleware") else f"{named.__module__}:{name}"
 
 

@@ -80,8 +80,12 @@ def stream(table_or_arn: str) -> DynamoDBStream:
     Raises:
         ConfigError: it is neither.
     """
-    if not table_or_arn.startswith("arn:"):
+    try:
+        if table_or_arn.startswith("arn:"):
+            return DynamoDBStream(stream_arn=table_or_arn)
         return DynamoDBStream(table=table_or_arn)
-    if "/stream/" not in table_or_arn:
-        raise ConfigError(f"{table_or_arn} is not the ARN of a stream: name the table, or the stream (…/stream/LABEL)")
-    return DynamoDBStream(stream_arn=table_or_arn)
+    except ConfigError:
+        raise ConfigError(
+            f"{table_or_arn!r} is neither the name of a table (3 to 255 of A-Z a-z 0-9 _ . -) nor the ARN of its stream "
+            "(arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL)"
+        ) from None

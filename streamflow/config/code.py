@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
-from streamflow.config.targets import TARGET_PATTERN, load_target, shown
+from streamflow.config.targets import TARGET_PATTERN, load_module, load_target
 from streamflow.errors import ConfigError
 from streamflow.pipeline import LambdaFunction
 
@@ -49,10 +49,12 @@ def _factory(value: object, info: ValidationInfo) -> object:
 
 
 def _lambda_target(value: object, info: ValidationInfo) -> object:
-    _function(value, imported(value, info), "event and context", object(), object())
+    function = _function(value, imported(value, info), "event and context", object(), object())
+    if inspect.iscoroutinefunction(function):
+        raise ValueError(f"{value} is async: AWS Lambda calls plain functions; give it as handler")
     place, _, name = str(value).rpartition(":")
-    # A file is named from the pipeline file's directory; who calls the function names it from the current one.
-    return f"{shown(_directory(info) / place)}:{name}" if place.endswith(".py") else value
+    # By the module's name: a path would be looked for in the current directory, and the file imported a second time.
+    return f"{load_module(place, directory=_directory(info)).__name__}:{name}"
 
 
 def _function(target: object, found: object, called_with: str, *arguments: object) -> Callable[..., Any]:

@@ -35,8 +35,7 @@ def load_target(target: str, *, directory: Path) -> object:
     place, colon, name = target.rpartition(":")
     if not (colon and place and name):
         raise ConfigError(f"{target!r} is no target: write module:name or path/file.py:name")
-    module = _load_file(directory / place) if place.endswith(".py") else _load_module(place, directory)
-    found: object = module
+    found: object = load_module(place, directory=directory)
     for part in name.split("."):
         try:
             found = getattr(found, part)
@@ -44,6 +43,11 @@ def load_target(target: str, *, directory: Path) -> object:
             public = [known for known in dir(found) if not known.startswith("_")]
             raise ConfigError(f"{place} has no {name!r}{did_you_mean(part, public)}") from None
     return found
+
+
+def load_module(place: str, *, directory: Path) -> ModuleType:
+    """The module of a target: by name, or by the path of its file, relative to `directory`. Raises as `load_target`."""
+    return _load_file(directory / place) if place.endswith(".py") else _load_module(place, directory)
 
 
 def _load_file(file: Path) -> ModuleType:
@@ -79,7 +83,7 @@ def _search(directories: list[Path]) -> None:
 
 def _told(error: BaseException, name: str, directory: Path) -> list[str] | str:
     if isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}."):
-        return f"no module named {error.name!r}: looked in {shown(directory)} and in Python's path"
+        return f"no module named {error.name!r}: looked in {directory.resolve()} and where Python looks"
     where = _where(error)
     if isinstance(error, ConfigError):
         return [f"{where}: {problem}" for problem in error.problems]

@@ -114,14 +114,16 @@ class _Rate:
         self._forget(now)
 
     def per_second(self, now: float) -> float:
-        self._forget(now)
-        span_s = min(RATE_WINDOW_S, max(now - self.since, _SLOT_S))
+        window_start = self._forget(now)
+        span_s = max(now - max(self.since, window_start), _SLOT_S)
         return sum(amount for _, amount in self.slots) / span_s
 
-    def _forget(self, now: float) -> None:
+    def _forget(self, now: float) -> float:
+        """Drop the slots that are not wholly inside the window; the answer is where those inside begin."""
         oldest = int((now - RATE_WINDOW_S) / _SLOT_S)
         while self.slots and self.slots[0][0] <= oldest:
             self.slots.popleft()
+        return (oldest + 1) * _SLOT_S
 
 
 @dataclass(slots=True, eq=False)

@@ -75,15 +75,13 @@ class LocalStreams(Controls):
         self._wire = Wire(self.tables)
         self._stack = AsyncExitStack()
 
-    @classmethod
     @contextmanager
-    def in_thread(cls, **options: Unpack[LocalStreamsOptions]) -> Iterator[LocalStreams]:
+    def in_thread(self) -> Iterator[Self]:
         """Open a server in a thread of its own, with its own event loop. Its methods may be called from here."""
         from anyio.from_thread import start_blocking_portal
 
-        streams = cls(**options)
-        with start_blocking_portal() as portal, portal.wrap_async_context_manager(streams):
-            yield streams
+        with start_blocking_portal() as portal, portal.wrap_async_context_manager(self):
+            yield self
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()

@@ -166,7 +166,9 @@ class MemorySource:
 
 
 def _source_error(operation: str, code: str, message: str) -> SourceError:
-    return _ERRORS.get(code, SourceError)(f"{operation}: {code}: {message}")
+    error = _ERRORS.get(code, SourceError)(f"{operation}: {code}: {message}")
+    error.code = code
+    return error
 
 
 class MemoryShardReader:

@@ -25,7 +25,7 @@ def local_streams_factory() -> Iterator[LocalStreamsFactory]:
         def open_local_streams(**options: Unpack[LocalStreamsOptions]) -> LocalStreams:
             from streamflow.testing.local_streams import LocalStreams
 
-            return stack.enter_context(LocalStreams.in_thread(**options))
+            return stack.enter_context(LocalStreams(**options).in_thread())
 
         yield open_local_streams
 

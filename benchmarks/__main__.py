@@ -1,0 +1,55 @@
+"""`python -m benchmarks full|quick [CLAIM …]`: measure, print a table for each claim, write results.json."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+import orjson
+
+from benchmarks import report, throughput_envelope
+from benchmarks.harness import PROFILES, RESULTS, BenchmarkError, Cores, machine, measure, replay_server
+
+if TYPE_CHECKING:
+    from benchmarks.claims import Claim, Verdict
+
+CLAIMS: dict[str, Claim] = {claim.name: claim for claim in (throughput_envelope.CLAIM,)}
+
+
+@click.command()
+@click.argument("profile", type=click.Choice(list(PROFILES)), default="full")
+@click.argument("claims", nargs=-1, type=click.Choice(list(CLAIMS)))
+def main(profile: str, claims: tuple[str, ...]) -> None:
+    """Measure CLAIMS (by default all) with their peers and floors in one run.
+
+    A goal that is not met is named in a line of its own and does not change the exit status; a contender that fails
+    does.
+    """
+    cores = Cores.available()
+    if cores.contender == cores.server:
+        click.echo(
+            "There is one core only: the server takes time from every contender, so ratios say little.", err=True
+        )
+    try:
+        with replay_server(cores.server) as url:
+            verdicts = [measure(CLAIMS[name], PROFILES[profile], url, cores) for name in claims or CLAIMS]
+    except BenchmarkError as error:
+        sys.exit(f"benchmarks: {error}")
+    _tell(verdicts, profile)
+
+
+def _tell(verdicts: list[Verdict], profile: str) -> None:
+    found = machine()
+    RESULTS.write_bytes(
+        orjson.dumps(report.results(verdicts, profile=profile, machine=found), option=orjson.OPT_INDENT_2)
+    )
+    for verdict in verdicts:
+        print(f"\n{report.table(verdict)}")
+    print(f"\n{found['cpu']}, {found['cores']} cores, Python {found['python']}; written to {RESULTS.name}")
+    unmet = [line for verdict in verdicts for line in verdict.unmet()]
+    print("\n".join(f"NOT MET  {line}" for line in unmet) or "All goals are met.")
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")

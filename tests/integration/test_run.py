@@ -1,0 +1,226 @@
+"""The same pipeline as a library, as `streamflow run app.py:app` and as `streamflow run orders.toml`; and what signals do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import boto3
+import pytest
+
+from streamflow import App, AwsOptions, Batch, DynamoDBStream, Pipeline, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from streamflow.testing import LocalStreams
+
+HANDLERS = """
+import json, os
+
+def deliver(batch):
+    with open("journal.jsonl", "a") as journal:
+        for record in batch:
+            journal.write(json.dumps([record.keys["id"], record.event_name]) + "\\n")
+"""
+APP = """
+from handlers import deliver
+from streamflow import App, AwsOptions, DynamoDBStream, Pipeline
+
+app = App(
+    pipelines=(
+        Pipeline(
+            name="orders", source=DynamoDBStream(table="orders"), handler=deliver, starting_position="TRIM_HORIZON"
+        ),
+    ),
+    store="sqlite:///orders.db",
+    aws=AwsOptions(endpoint_url={endpoint!r}, region="us-east-1"),
+)
+"""
+FILE = """
+store = "sqlite:///orders.db"
+
+[aws]
+endpoint_url = "{endpoint}"
+region = "us-east-1"
+
+[pipelines.orders]
+table = "orders"
+handler = "handlers:deliver"
+starting_position = "TRIM_HORIZON"
+"""
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, local_streams: LocalStreams) -> Path:
+    local_streams.create_table("orders")
+    (tmp_path / "handlers.py").write_text(HANDLERS)
+    (tmp_path / "app.py").write_text(APP.format(endpoint=local_streams.endpoint_url))
+    (tmp_path / "orders.toml").write_text(FILE.format(endpoint=local_streams.endpoint_url))
+    return tmp_path
+
+
+@contextmanager
+def streamflow_run(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "streamflow.cli.main", "run", *arguments]
+    with (folder / "log.txt").open("ab") as log:
+        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **CREDENTIALS}, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def journal(folder: Path) -> list[str]:
+    path = folder / "journal.jsonl"
+    return [json.loads(line)[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_for(folder: Path, count: int, process: subprocess.Popen[bytes]) -> list[str]:
+    """Wait until that many records are in the journal, as long as the process lives (the test's own timeout bounds it)."""
+    while len(journal(folder)) < count:
+        assert process.poll() is None, (folder / "log.txt").read_text()
+        try:
+            process.wait(0.05)
+        except subprocess.TimeoutExpired:
+            continue
+    return journal(folder)
+
+
+def put(streams: LocalStreams, *ids: str) -> None:
+    for name in ids:
+        streams.put("orders", {"id": {"S": name}})
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("target", ["app.py:app", "orders.toml", "app:app"])
+def test_sigterm_drains_and_a_restart_continues_at_the_next_record(
+    target: str, folder: Path, local_streams: LocalStreams
+) -> None:
+    put(local_streams, "a", "b", "c")
+    with streamflow_run(folder, target) as process:
+        assert sorted(wait_for(folder, 3, process)) == ["a", "b", "c"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0, (folder / "log.txt").read_text()
+    put(local_streams, "d", "e")
+    with streamflow_run(folder, target) as process:
+        assert sorted(wait_for(folder, 5, process)) == ["a", "b", "c", "d", "e"]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0, (folder / "log.txt").read_text()
+    assert sorted(journal(folder)) == ["a", "b", "c", "d", "e"]
+    assert "Traceback" not in (folder / "log.txt").read_text()
+
+
+@pytest.mark.integration
+def test_a_killed_worker_loses_nothing(folder: Path, local_streams: LocalStreams) -> None:
+    put(local_streams, *"abc")
+    with streamflow_run(folder, "orders.toml", "--worker-id", "w") as process:
+        wait_for(folder, 3, process)
+        process.kill()
+        process.wait()
+    put(local_streams, *"def")
+    with streamflow_run(folder, "orders.toml", "--worker-id", "w") as process:
+        while set(journal(folder)) != set("abcdef"):
+            wait_for(folder, len(journal(folder)), process)
+            process.poll()
+            assert process.returncode is None
+    assert len(journal(folder)) <= 9
+
+
+@pytest.mark.integration
+def test_a_second_signal_stops_at_once_and_says_what_will_repeat(folder: Path, local_streams: LocalStreams) -> None:
+    stuck = "import anyio\n\nasync def deliver(batch):\n    open('started', 'w').close()\n    await anyio.sleep(3600)\n"
+    (folder / "handlers.py").write_text(stuck)
+    put(local_streams, "a")
+    with streamflow_run(folder, "orders.toml") as process:
+        while not (folder / "started").exists():
+            assert process.poll() is None, (folder / "log.txt").read_text()
+        process.send_signal(signal.SIGTERM)
+        while "SIGTERM" not in (folder / "log.txt").read_text():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 1
+    assert "delivered again" in (folder / "log.txt").read_text()
+
+
+@pytest.mark.integration
+def test_metrics_and_health_are_served_while_it_runs(folder: Path, local_streams: LocalStreams) -> None:
+    import urllib.request
+
+    put(local_streams, "a", "b")
+    with streamflow_run(folder, "orders.toml", "--http", "0") as process:
+        wait_for(folder, 2, process)
+        line = next(line for line in (folder / "log.txt").read_text().splitlines() if "admin server" in line)
+        url = line.split()[-1]
+
+        def get(path: str) -> str:
+            with urllib.request.urlopen(url.rstrip("/") + path) as answer:
+                body: bytes = answer.read()
+            return body.decode()
+
+        page = get("/metrics")
+        assert 'streamflow_records_delivered_total{pipeline="orders"' in page
+        assert "streamflow_batch_records_bucket" in page
+        assert "streamflow_handler_duration_seconds_bucket" in page
+        assert get("/livez")
+        assert get("/readyz")
+
+
+@pytest.mark.anyio
+@pytest.mark.integration
+async def test_the_same_pipeline_as_a_library(tmp_path: Path, local_streams: LocalStreams, monkeypatch: Any) -> None:
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    local_streams.create_table("orders")
+    seen: list[Any] = []
+
+    async def deliver(batch: Batch) -> None:
+        seen.extend(record.keys["id"] for record in batch)
+
+    app = App(
+        pipelines=(
+            Pipeline(
+                name="orders", source=DynamoDBStream(table="orders"), handler=deliver, starting_position="TRIM_HORIZON"
+            ),
+        ),
+        store=f"sqlite:///{tmp_path / 'orders.db'}",
+        aws=AwsOptions(endpoint_url=local_streams.endpoint_url, region="us-east-1"),
+    )
+    handler_before = signal.getsignal(signal.SIGTERM)
+    for wanted in (["a", "b"], ["a", "b", "c"]):
+        put(local_streams, wanted[-1], *(wanted[:1] if len(wanted) == 2 else []))
+        with anyio.fail_after(30):
+            async with running(app) as worker:
+                await worker.wait_started()
+                assert signal.getsignal(signal.SIGTERM) is handler_before
+                while len(seen) < len(wanted):  # noqa: ASYNC110 - the handler may be called several times
+                    await anyio.sleep(0.01)
+        assert sorted(seen) == wanted
+
+
+@pytest.mark.integration
+def test_boto3_writes_arrive(folder: Path, local_streams: LocalStreams) -> None:
+    client = boto3.client(
+        "dynamodb",
+        endpoint_url=local_streams.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+    )
+    client.put_item(TableName="orders", Item={"id": {"S": "x"}, "n": {"N": "1"}})
+    client.put_item(TableName="orders", Item={"id": {"S": "x"}, "n": {"N": "2"}})
+    client.delete_item(TableName="orders", Key={"id": {"S": "x"}})
+    with streamflow_run(folder, "app.py:app") as process:
+        wait_for(folder, 3, process)
+    events = [json.loads(line)[1] for line in (folder / "journal.jsonl").read_text().splitlines()]
+    assert events == ["INSERT", "MODIFY", "REMOVE"]

@@ -1,0 +1,333 @@
+"""The admin server over real sockets on loopback: pages, refusals, bounds."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import anyio
+import pytest
+from prometheus_client import CollectorRegistry
+
+from streamflow.admin import server
+from streamflow.admin.server import open_admin
+from streamflow.errors import ConfigError, StoreError
+from streamflow.events import PageRead, PipelineFailed, PipelineStarted, ShardOpened
+from streamflow.observe.health import Health
+from streamflow.observe.metrics import Metrics
+from streamflow.observe.progress import Progress
+from streamflow.pipeline import HttpOptions
+from streamflow.positions import TRIM_HORIZON
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+    from prometheus_client.core import Metric
+
+pytestmark = pytest.mark.anyio
+
+STARTED = PipelineStarted(pipeline="orders", stream_arn="arn:x", shards=0)
+
+
+class Admin:
+    """An open server, what it shows, and a client."""
+
+    def __init__(self, url: str, client: aiohttp.ClientSession, registry: CollectorRegistry) -> None:
+        self.url = url
+        self.client = client
+        self.registry = registry
+        self.health = Health()
+        self.progress = Progress()
+
+    async def ask(self, path: str, *, method: str = "GET", **options: Any) -> tuple[int, str, dict[str, str]]:
+        async with self.client.request(method, self.url + path, **options) as response:
+            return response.status, await response.text(), dict(response.headers)
+
+    async def raw(self, request: bytes) -> bytes:
+        """Send bytes, and read until the server closes."""
+        host, port = self.url.removeprefix("http://").rsplit(":", 1)
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            await stream.send(request)
+            answer = b""
+            with anyio.fail_after(10):
+                async for part in stream:
+                    answer += part
+            return answer
+
+
+@asynccontextmanager
+async def opened(host: str = "127.0.0.1", *, status: bool = True) -> AsyncGenerator[Admin]:
+    registry = CollectorRegistry()
+    admin = Admin("", aiohttp.ClientSession(), registry)
+    async with (
+        admin.client,
+        open_admin(
+            HttpOptions(host=host),
+            registry=registry,
+            health=admin.health,
+            progress=admin.progress if status else None,
+        ) as url,
+    ):
+        admin.url = url
+        yield admin
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+async def test_metrics_come_as_text() -> None:
+    async with opened() as admin:
+        Metrics(admin.registry)(STARTED)
+        status, text, headers = await admin.ask("/metrics")
+    assert status == 200
+    assert 'streamflow_pipeline_running{pipeline="orders"} 1.0' in text
+    assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+
+
+async def test_metrics_come_as_openmetrics_where_the_scraper_asks_for_it() -> None:
+    async with opened() as admin:
+        Metrics(admin.registry)
+        accept = "application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.5"
+        _, text, headers = await admin.ask("/metrics", headers={"Accept": accept})
+    assert text.endswith("# EOF\n")
+    assert headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+
+
+async def test_probes_answer_with_their_reasons() -> None:
+    async with opened() as admin:
+        status, text, _ = await admin.ask("/readyz")
+        assert (status, json.loads(text)) == (503, {"ok": False, "reasons": ["no pipeline has started yet"]})
+        assert (await admin.ask("/livez"))[0] == 200
+        admin.health(STARTED)
+        status, text, _ = await admin.ask("/readyz")
+        assert (status, json.loads(text)) == (200, {"ok": True, "reasons": []})
+        admin.health(PipelineFailed(pipeline="orders", error=StoreError("no")))
+        assert (await admin.ask("/livez"))[0] == 503
+
+
+async def test_status_is_the_progress_as_json() -> None:
+    async with opened() as admin:
+        admin.progress(STARTED)
+        status, text, _ = await admin.ask("/status")
+    assert status == 200
+    assert json.loads(text)["pipelines"][0]["state"] == "running"
+
+
+async def test_without_progress_there_is_no_status() -> None:
+    async with opened(status=False) as admin:
+        assert (await admin.ask("/status"))[0] == 404
+
+
+async def test_head_is_answered_without_a_body() -> None:
+    async with opened() as admin:
+        status, text, _ = await admin.ask("/livez", method="HEAD")
+    assert (status, text) == (200, "")
+
+
+class Probe:
+    """A collector that notes the thread it is asked in."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self.threads: set[int] = set()
+
+    def collect(self) -> Iterator[Metric]:
+        self.threads.add(threading.get_ident())
+        yield from self.metrics.collect()
+
+
+async def test_a_scrape_with_a_thousand_shards_is_rendered_off_the_loop_thread() -> None:
+    async with opened() as admin:
+        metrics = Metrics(CollectorRegistry())
+        probe = Probe(metrics)
+        admin.registry.register(probe)
+        for number in range(1_000):
+            shard_id = f"shard-{number}"
+            metrics(ShardOpened(pipeline="orders", shard_id=shard_id, start=TRIM_HORIZON, epoch=1))
+        _, text, _ = await admin.ask("/metrics")
+    assert text.count("streamflow_shard_iterator_age_seconds{") == 201
+    assert len(probe.threads) == 1
+    assert threading.get_ident() not in probe.threads
+
+
+class Slow:
+    """A collector that events overtake: while it is being rendered, the loop goes on changing shards."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self.entered = threading.Event()
+        self.go_on = threading.Event()
+
+    def collect(self) -> Iterator[Metric]:
+        families = self.metrics.collect()
+        yield next(families)
+        self.entered.set()
+        assert self.go_on.wait(10)
+        yield from families
+
+
+async def test_events_go_on_during_a_scrape() -> None:
+    async with opened() as admin, anyio.create_task_group() as tasks:
+        metrics = Metrics(CollectorRegistry())
+        slow = Slow(metrics)
+        admin.registry.register(slow)
+        answers: list[tuple[int, str, dict[str, str]]] = []
+
+        async def scrape() -> None:
+            answers.append(await admin.ask("/metrics"))
+
+        tasks.start_soon(scrape)
+        await anyio.to_thread.run_sync(slow.entered.wait, 10)
+        for number in range(100):
+            shard_id = f"shard-{number}"
+            metrics(ShardOpened(pipeline="orders", shard_id=shard_id, start=TRIM_HORIZON, epoch=1))
+            metrics(
+                PageRead(
+                    pipeline="orders", shard_id=shard_id, records=0, bytes=0, duration_s=0.1, last_created_at_s=None
+                )
+            )
+        assert (await admin.ask("/livez"))[0] == 200
+        slow.go_on.set()
+    assert answers[0][0] == 200
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/metrics", "/nothing"])
+async def test_only_get_and_head_are_served(method: str, path: str) -> None:
+    async with opened() as admin:
+        status, _, headers = await admin.ask(path, method=method)
+    assert (status, headers["Allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:9102", "127.0.0.1.evil.example", "localhost.", "", "[::1", "127.0.0.2"]
+)
+async def test_another_name_for_loopback_is_refused(host: str) -> None:
+    async with opened() as admin:
+        assert (await admin.ask("/metrics", headers={"Host": host}))[0] in {400, 421}
+
+
+async def test_two_host_headers_are_refused() -> None:
+    async with opened() as admin:
+        answer = await admin.raw(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
+    assert answer.split(b" ")[1] in {b"400", b"421"}
+
+
+async def test_an_absolute_target_does_not_get_around_the_host_header() -> None:
+    async with opened() as admin:
+        answer = await admin.raw(b"GET http://localhost/metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+    assert answer.split(b" ")[1] == b"421"
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1", "127.0.0.1:9102", "[::1]", "[::1]:9102"])
+async def test_the_names_of_loopback_are_served(host: str) -> None:
+    async with opened() as admin:
+        assert (await admin.ask("/livez", headers={"Host": host}))[0] == 200
+
+
+async def test_beyond_loopback_any_name_is_served() -> None:
+    async with opened("0.0.0.0") as admin:
+        assert admin.url.startswith("http://127.0.0.1:")
+        assert (await admin.ask("/livez", headers={"Host": "pod-7.example"}))[0] == 200
+
+
+async def test_a_body_is_refused_unread() -> None:
+    async with opened() as admin:
+        answer = await admin.raw(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\nx")
+    assert answer.split(b" ")[1] == b"413"
+
+
+@pytest.mark.parametrize(
+    "headers", [b"X: " + b"x" * 20_000 + b"\r\n", b"".join(b"X-%d: x\r\n" % number for number in range(500))]
+)
+async def test_large_and_many_headers_are_refused(headers: bytes) -> None:
+    async with opened() as admin:
+        answer = await admin.raw(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n" + headers + b"\r\n")
+    assert answer.split(b" ")[1] in {b"400", b"431"}
+
+
+async def test_answers_are_neither_cached_nor_sniffed_nor_kept_alive() -> None:
+    async with opened() as admin:
+        for path in ("/livez", "/nothing"):
+            _, _, headers = await admin.ask(path)
+            assert headers["Cache-Control"] == "no-store"
+            assert headers["X-Content-Type-Options"] == "nosniff"
+            assert headers["Connection"] == "close"
+            assert headers["Server"] == "streamflow"
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+async def test_connections_beyond_the_limit_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
+    async with opened() as admin:
+        host, port = admin.url.removeprefix("http://").rsplit(":", 1)
+        async with await anyio.connect_tcp(host, int(port)) as first:
+            async with await anyio.connect_tcp(host, int(port)):
+                await first.send(b"GET /live")
+                with anyio.fail_after(10):
+                    assert await admin.raw(b"") == b""
+            await first.send(b"z HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            with anyio.fail_after(10):
+                assert (await first.receive()).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_client_that_never_finishes_its_headers_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CONNECTION_LIFE_S", 0.05)
+    async with opened() as admin:
+        host, port = admin.url.removeprefix("http://").rsplit(":", 1)
+        async with await anyio.connect_tcp(host, int(port)) as stream:
+            await stream.send(b"GET /livez HTTP/1.1\r\nHo")
+            with anyio.fail_after(10), pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                await stream.receive()
+
+
+async def test_a_taken_port_is_explained() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError) as caught:
+            async with open_admin(HttpOptions(port=port), registry=CollectorRegistry(), health=Health()):
+                raise AssertionError("it must not open")
+    assert f"127.0.0.1 port {port}" in str(caught.value)
+    assert "port 0" in str(caught.value)
+
+
+async def test_a_host_that_is_not_ours_is_explained() -> None:
+    with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1"):
+        async with open_admin(HttpOptions(host="192.0.2.1"), registry=CollectorRegistry(), health=Health()):
+            raise AssertionError("it must not open")
+
+
+async def test_the_port_is_free_again_after_the_context() -> None:
+    async with opened() as admin:
+        port = int(admin.url.rsplit(":", 1)[1])
+        await admin.ask("/livez")
+    async with open_admin(HttpOptions(port=port), registry=CollectorRegistry(), health=Health()) as url:
+        assert url == f"http://127.0.0.1:{port}"
+
+
+async def test_an_error_of_the_host_comes_out_as_it_is() -> None:
+    with pytest.raises(StoreError, match=r"^disk full$"):
+        async with opened():
+            raise StoreError("disk full")
+
+
+async def test_ipv6_loopback_is_served_where_the_machine_has_it() -> None:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        pytest.skip("this machine has no ::1")
+    async with opened("::1") as admin:
+        assert admin.url.startswith("http://[::1]:")
+        assert (await admin.ask("/livez"))[0] == 200
