@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import sys
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # DescribeStream lists at most 100 shards in one answer.
 _SHARDS_PER_ANSWER = 100
 _END_OF_HEAD = b"\r\n\r\n"
+# Room for a whole page, so that a page is one system call and the server is ready for the next one; Linux caps it.
+_SEND_BUFFER_BYTES = 2 * 1024 * 1024
 
 
 class RefusedError(Exception):
@@ -133,6 +136,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:
         self._received += data

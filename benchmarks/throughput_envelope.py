@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 # 400 KB is the largest item that DynamoDB takes; a record with both images may have twice that, and escapes.
 _OVERSIZED_BYTES = 1_000_000
+# More than the head of an answer, far less than a page.
+_HEAD_BYTES = 1_024
 
 
 # --- ours ------------------------------------------------------------------------------------------------------------
@@ -155,7 +157,8 @@ async def _read_all(url: str, shape: Shape, take: Callable[[aiohttp.ClientRespon
             async with http.post(url, data=request, headers=headers) as response:
                 counts.append(await take(response))
 
-    async with aiohttp.ClientSession() as http:
+    # An error answer must not count as a page; a short one is an error of aiohttp's own.
+    async with aiohttp.ClientSession(raise_for_status=True) as http:
         watch = Stopwatch()
         async with anyio.create_task_group() as tasks:
             for shard in range(shape.shards):
@@ -193,8 +196,11 @@ def _request(shape: Shape, shard: int, page: int) -> bytes:
 
 
 def _receive_one(connection: socket.socket, buffer: bytearray) -> None:
-    received = connection.recv_into(buffer)
-    head, _, start = bytes(buffer[:received]).partition(b"\r\n\r\n")
+    # A short first receive finds the head, so that next to nothing is copied twice.
+    first = connection.recv(_HEAD_BYTES)
+    head, _, start = first.partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        raise ConnectionError("the replay server did not answer with a page")
     missing = int(head.partition(b"Content-Length: ")[2].split(b"\r\n")[0]) - len(start)
     while missing:
         count = connection.recv_into(buffer, min(missing, len(buffer)))

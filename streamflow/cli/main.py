@@ -114,7 +114,7 @@ def invoke(arguments: Sequence[str]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return Exit.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the last place that can tell the user
+    except (Exception, BaseExceptionGroup) as error:  # noqa: BLE001 - the last place that can tell the user
         return told(error, debug=invocation.debug)
     return code if isinstance(code, int) else Exit.OK
 

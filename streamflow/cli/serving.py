@@ -39,7 +39,7 @@ class Endings:
     def lines(self) -> list[str]:
         """What will be delivered again, one line per shard."""
         return [
-            f"{event.pipeline}: of {shard_id}, the records after {position} will be delivered again"
+            f"{event.pipeline}: {shard_id}: what was handed over since {position} will be delivered again"
             for event in self._stopped
             for shard_id, position in sorted(event.repeating.items())
         ]

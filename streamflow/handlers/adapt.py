@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from streamflow.errors import ConfigError, PluginError
 from streamflow.handlers.lambda_function import open_lambda_function
+from streamflow.handlers.responses import is_unrun
 from streamflow.pipeline import LambdaFunction
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ async def open_handler(handler: HandlerLike, *, pipeline: str) -> AsyncIterator[
         ConfigError: it cannot be called with one batch, or its Lambda function cannot be loaded.
         PluginError: a sink yields something that cannot write.
     """
+    if inspect.isclass(handler):
+        raise ConfigError(f"handler {_name(handler)} of pipeline {pipeline!r} is a class: give an object of it")
     if isinstance(handler, LambdaFunction):
         async with open_lambda_function(handler) as opened:
             yield opened
@@ -66,10 +69,8 @@ async def _call_async(function: Callable[[Batch], Any], batch: Batch) -> None:
 
 async def _call_in_thread(function: Callable[[Batch], Any], limiter: anyio.CapacityLimiter, batch: Batch) -> None:
     result = await anyio.to_thread.run_sync(function, batch, abandon_on_cancel=True, limiter=limiter)
-    if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
-        # Nobody ran it: counting this batch as delivered would lose it.
-        if inspect.iscoroutine(result):
-            result.close()
+    if is_unrun(result):
+        # Counting this batch as delivered would lose it.
         raise PluginError(
             f"handler {_name(function)} returned a {type(result).__name__} that nobody runs: make it an async function, "
             "or do the work before returning",
@@ -100,5 +101,5 @@ def _name(function: object) -> str:
     while isinstance(function, partial):
         function = function.func
     name = getattr(function, "__qualname__", type(function).__qualname__)
-    code = getattr(function, "__code__", None)
+    code = getattr(function, "__code__", None) or getattr(getattr(function, "__call__", None), "__code__", None)  # noqa: B004
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name

@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from streamflow.clock import thread_monotonic
 from streamflow.errors import ConfigError, LambdaFunctionError
-from streamflow.handlers.responses import read_response
+from streamflow.handlers.responses import is_unrun, read_response
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -62,15 +62,18 @@ async def open_lambda_function(declared: LambdaFunction) -> AsyncIterator[Handle
     async def invoke(batch: Batch) -> None:
         event = batch.lambda_event()
         context = _context(declared, batch, function)
+        response: object = None
         with anyio.move_on_after(declared.timeout_s) as scope:
             try:
                 response = await anyio.to_thread.run_sync(
                     function, event, context, abandon_on_cancel=True, limiter=limiter
                 )
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise LambdaFunctionError(f"the function raised {type(error).__name__}") from error
         if scope.cancelled_caught:
             raise LambdaFunctionError(f"the function did not return within {declared.timeout_s:g} s")
+        if is_unrun(response):
+            raise LambdaFunctionError(f"the function returned a {type(response).__name__} that nobody runs")
         if declared.report_batch_item_failures:
             numbers = {record.sequence_number for record in batch}
             if (failure := read_response(response, sequence_numbers=numbers)) is not None:
@@ -96,6 +99,8 @@ def load_function(target: str) -> Callable[[dict[str, Any], LambdaContext], Any]
         raise ConfigError(f"lambda function {target!r} is async: AWS Lambda calls plain functions; use it as a handler")
     try:
         inspect.signature(function).bind(None, None)
+    except ValueError:
+        pass  # a builtin without a signature: the first call will tell
     except TypeError:
         raise ConfigError(f"lambda function {target!r} must take two arguments, event and context") from None
     return function  # type: ignore[no-any-return]
@@ -104,7 +109,7 @@ def load_function(target: str) -> Callable[[dict[str, Any], LambdaContext], Any]
 def _load_module(place: str, target: str) -> ModuleType:
     try:
         return _load_file(Path(place)) if place.endswith(".py") else _import(place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"lambda function {target!r} cannot be imported: {type(error).__name__}: {error}") from error
 
 

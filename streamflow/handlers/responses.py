@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING
 
 from streamflow.errors import LambdaFunctionError, PartialFailure
 
 if TYPE_CHECKING:
     from collections.abc import Collection
+
+
+def is_unrun(result: object) -> bool:
+    """True for a coroutine or a generator: the call ran none of its body, so nothing was done with the batch."""
+    if inspect.iscoroutine(result):
+        result.close()
+        return True
+    return inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result)
 
 
 def read_response(

@@ -6,13 +6,21 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from streamflow.errors import ConfigError
+
 if TYPE_CHECKING:
     from streamflow.batches import Batch
     from streamflow.protocols import Handler, Middleware
 
 
 def concurrency_limit(limit: int) -> Middleware:
-    """Let at most `limit` batches through at a time, over all the shards that share this layer; the others wait."""
+    """Let at most `limit` batches through at a time, over all the shards that share this layer; the others wait.
+
+    Raises:
+        ConfigError: `limit` is below 1.
+    """
+    if limit < 1:
+        raise ConfigError(f"concurrency_limit({limit}) lets no batch through: the limit is 1 or more")
     slots: list[anyio.CapacityLimiter] = []
 
     async def layer(batch: Batch, call_next: Handler) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from streamflow.errors import HandlerTimeoutError
+from streamflow.errors import ConfigError, HandlerTimeoutError
 
 if TYPE_CHECKING:
     from streamflow.batches import Batch
@@ -17,7 +17,12 @@ def timeout(seconds: float) -> Middleware:
     """Cancel the rest of the chain after `seconds`; the batch has failed then, and comes again.
 
     A handler that is a plain function goes on in its thread, which cannot be stopped.
+
+    Raises:
+        ConfigError: `seconds` is not above 0.
     """
+    if seconds <= 0:
+        raise ConfigError(f"timeout({seconds:g}) fails every batch: the time is above 0")
 
     async def layer(batch: Batch, call_next: Handler) -> None:
         with anyio.move_on_after(seconds) as scope:

@@ -12,7 +12,7 @@ import asyncio
 import json
 import sqlite3
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._requests: SimpleQueue[_Request | None] = SimpleQueue()
+        self._stopped = False
 
     async def list(self, pipeline: str, stream_arn: str) -> Sequence[Lease]:
         def work(connection: sqlite3.Connection) -> Sequence[Lease]:
@@ -97,6 +98,8 @@ class SqliteStore:
         return bool(await self._ask(lambda connection: connection.execute(statement, values).rowcount))
 
     async def _ask(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+        if self._stopped:
+            raise StoreError(f"the lease store {self._path} is closed: it serves only within its async with block")
         loop, done = asyncio.get_running_loop(), anyio.Event()
         request = _Request(work, lambda: _tell(loop, done))
         self._requests.put(request)
@@ -120,11 +123,12 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise self._unusable(error) from None
         try:
+            version = self._check(connection)
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-            self._check(connection)
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+            if version < _SCHEMA_VERSION:
+                connection.execute(_SCHEMA)
+                connection.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
         except sqlite3.Error as error:
             connection.close()
             raise self._unusable(error) from None
@@ -133,7 +137,9 @@ class SqliteStore:
             raise
         return connection
 
-    def _check(self, connection: sqlite3.Connection) -> None:
+    def _check(self, connection: sqlite3.Connection) -> int:
+        """The schema version of a file that can be used; only reads, so that a refused file stays as it was."""
+        version: int
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version > _SCHEMA_VERSION:
             raise StoreError(
@@ -143,12 +149,20 @@ class SqliteStore:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise self._unusable(sqlite3.DatabaseError("its pages contradict each other"))
+        return version
 
     def _unusable(self, error: sqlite3.Error) -> StoreError:
-        return StoreError(
-            f"the lease store {self._path} cannot be used: {error}. Nothing in it was changed. If the file is damaged, "
-            "restore it from a copy, or move it away: then the pipeline starts at its starting position again"
-        )
+        name = getattr(error, "sqlite_errorname", "")
+        if name.startswith("SQLITE_CANTOPEN"):
+            advice = "Its directory must exist and let this user write"
+        elif name.startswith("SQLITE_BUSY"):
+            advice = "Another program holds it: try again, or end that program"
+        else:
+            advice = (
+                "If the file is damaged, restore it from a copy, or move it away: then the pipeline starts at its "
+                "starting position again"
+            )
+        return StoreError(f"the lease store {self._path} cannot be used: {error}. Nothing in it was changed. {advice}")
 
     def work(self, connection: sqlite3.Connection) -> None:
         """Serve requests in groups until told to stop; runs on a thread of its own."""
@@ -168,6 +182,7 @@ class SqliteStore:
 
     def stop(self) -> None:
         """Let the thread finish what was asked before, and end."""
+        self._stopped = True
         self._requests.put(None)
 
 
@@ -191,7 +206,8 @@ async def open_sqlite_store(path: Path) -> AsyncIterator[SqliteStore]:
 
 
 def _tell(loop: asyncio.AbstractEventLoop, done: anyio.Event) -> None:
-    if not loop.is_closed():
+    # A closed loop has nobody who waits.
+    with suppress(RuntimeError):
         loop.call_soon_threadsafe(done.set)
 
 

@@ -28,7 +28,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-TESTED = {"embedded_aiohttp", "lambda_function", "lambda_pipeline", "own_middleware", "own_sink"}
+STREAMFLOW = ("-m", "streamflow.cli.main")
+TESTED = {
+    "embedded_aiohttp.py",
+    "lambda_function.py",
+    "lambda_pipeline.py",
+    "orders.toml",
+    "orders_handlers.py",
+    "own_middleware.py",
+    "own_sink.py",
+}
 DEADLINE_S = 30.0
 
 INSERTED, MODIFIED, REMOVED = 20, 2, 1
@@ -115,7 +124,7 @@ def started(
 
 
 def test_every_example_is_tested() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == TESTED
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == TESTED
 
 
 def test_own_middleware_leaves_out_what_was_only_touched(ended_orders: LocalStreams, tmp_path: Path) -> None:
@@ -149,7 +158,7 @@ def test_own_sink_is_idempotent(ended_orders: LocalStreams, tmp_path: Path) -> N
     "command",
     [
         (example("lambda_pipeline"),),
-        ("-m", "streamflow.cli.main", "run", f"{example('lambda_pipeline')}:app"),
+        (*STREAMFLOW, "run", f"{example('lambda_pipeline')}:app"),
     ],
     ids=["python", "streamflow run"],
 )
@@ -162,6 +171,15 @@ def test_an_unchanged_lambda_function_runs(
     assert len(changes) == INSERTED + MODIFIED + REMOVED
     assert [line["total"] for line in changes if line["id"] == "order-1"] == [12.5, 13.25]
     assert all(0 < line["left_ms"] <= 30_000 for line in lines if "left_ms" in line)
+
+
+def test_a_pipeline_file_runs(ended_orders: LocalStreams, tmp_path: Path) -> None:
+    file = str(EXAMPLES / "orders.toml")
+    run(*STREAMFLOW, "check", file, streams=ended_orders, directory=tmp_path)
+    printed = run(*STREAMFLOW, "run", file, streams=ended_orders, directory=tmp_path)
+    assert printed.count("INSERT") == INSERTED
+    assert printed.count("MODIFY order-1\n") == 1
+    assert (tmp_path / "orders.db").exists()
 
 
 def test_an_aiohttp_service_follows_the_table_and_ends_in_order(orders: LocalStreams, tmp_path: Path) -> None:

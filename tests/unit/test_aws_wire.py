@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 from aiohttp import web
-from scripted_aws import Received, ScriptedServer, isolate, json_answer, raw_server, refusal, serving
 
+from scripted_aws import Received, ScriptedServer, isolate, json_answer, raw_server, refusal, serving
 from streamflow.aws.session import open_aws
 from streamflow.errors import AccessDeniedError, ConfigError, SourceError, ThrottledError
 from streamflow.pipeline import AwsOptions
@@ -73,9 +73,9 @@ async def refused(server: ScriptedServer) -> SourceError:
 
 
 async def test_a_call_is_signed_for_service_region_and_target() -> None:
-    async with serving(lambda _: json_answer({"ok": 1}, Date=format_datetime(NOW, usegmt=True))) as server:
-        async with wire_to(server.url) as wire:
-            response = await wire.call(TARGET, b'{"Limit":1}')
+    answer = json_answer({"ok": 1}, Date=format_datetime(NOW, usegmt=True))
+    async with serving(lambda _: answer) as server, wire_to(server.url) as wire:
+        response = await wire.call(TARGET, b'{"Limit":1}')
     assert response.body == b'{"ok":1}'
     assert response.server_time_s == NOW.timestamp()
     (received,) = server.received
@@ -215,10 +215,10 @@ async def test_a_body_that_is_no_text_is_corrupt() -> None:
 
 
 async def test_a_connection_cut_within_the_body_is_transient() -> None:
-    async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b'{"Records":[') as (port, _):
-        async with wire_to(f"http://127.0.0.1:{port}") as wire:
-            with pytest.raises(SourceError, match="truncated") as caught:
-                await wire.call(TARGET, b"{}")
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b'{"Records":['
+    async with raw_server(half) as (port, _), wire_to(f"http://127.0.0.1:{port}") as wire:
+        with pytest.raises(SourceError, match="truncated") as caught:
+            await wire.call(TARGET, b"{}")
     assert type(caught.value) is SourceError
 
 
@@ -313,9 +313,11 @@ async def test_a_private_authority_is_trusted_where_it_is_named(
     authority.cert_pem.write_to_path(bundle)
     if given_by == "environment":
         monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
-    async with serving(lambda _: json_answer({"ok": 1}), tls=server_tls(authority, "127.0.0.1")) as server:
-        async with wire_to(server.url, ca_bundle=str(bundle) if given_by == "option" else None) as wire:
-            assert (await wire.call(TARGET, b"{}")).body == b'{"ok":1}'
+    async with (
+        serving(lambda _: json_answer({"ok": 1}), tls=server_tls(authority, "127.0.0.1")) as server,
+        wire_to(server.url, ca_bundle=str(bundle) if given_by == "option" else None) as wire,
+    ):
+        assert (await wire.call(TARGET, b"{}")).body == b'{"ok":1}'
 
 
 async def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:

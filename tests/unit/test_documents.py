@@ -6,22 +6,26 @@ A block runs like a script in a directory of its own, against a local table `ord
 
 from __future__ import annotations
 
+import inspect
 import re
 import runpy
 import sys
 import tomllib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from streamflow.config.load import load_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from streamflow.testing import LocalStreams
+    from streamflow.testing.pytest_plugin import LocalStreamsFactory
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -93,8 +97,12 @@ def write_modules(directory: Path, document: dict[str, Any]) -> set[str]:
 
 
 @pytest.fixture
-def ended_orders(local_streams: LocalStreams, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table `orders` with one change of each kind, whose stream is read to its end by `run`."""
+def ended_orders(local_streams_factory: LocalStreamsFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table `orders` with changes of each kind, whose stream is read to its end by `run`: where the environment points.
+
+    Blocks that start servers of their own name them.
+    """
+    local_streams = local_streams_factory()
     local_streams.create_table("orders")
     for number in range(20):
         local_streams.put("orders", {"id": {"S": f"order-{number}"}, "total": {"N": "12.50"}})
@@ -124,12 +132,45 @@ def test_every_block_says_what_it_is() -> None:
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
-def test_python_runs(block: Block, ended_orders: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_python_runs(
+    block: Block,
+    ended_orders: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     script = tmp_path / f"{Path(block.page).stem}_line_{block.line}.py"
     script.write_text("\n" * (block.line - 1) + block.code)
-    runpy.run_path(str(script), run_name="__main__")
+    names = runpy.run_path(str(script), run_name="__main__")
+    for name, test in names.items():
+        if name.startswith("test_"):
+            run_test(test, request)
+
+
+def run_test(test: Callable[..., Any], request: pytest.FixtureRequest) -> None:
+    """Call a test that a document shows, with the fixtures that it asks for."""
+    fixtures = {name: request.getfixturevalue(name) for name in inspect.signature(test).parameters}
+    if inspect.iscoroutinefunction(test):
+        anyio.run(partial(test, **fixtures))
+    else:
+        test(**fixtures)
+
+
+def test_a_test_in_a_document_gets_its_fixtures(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    called: list[Path] = []
+
+    def plain(tmp_path: Path) -> None:
+        called.append(tmp_path)
+
+    async def waits(tmp_path: Path) -> None:
+        await anyio.lowlevel.checkpoint()
+        called.append(tmp_path)
+
+    run_test(plain, request)
+    run_test(waits, request)
+    assert called == [tmp_path, tmp_path]
 
 
 @pytest.mark.parametrize("block", blocks("toml"), ids=str)

@@ -17,6 +17,7 @@ from streamflow.batches import Batch
 from streamflow.errors import (
     HandlerTimeoutError,
     LambdaFunctionError,
+    MalformedRecordError,
     PartialFailure,
     SinkBusyError,
     StoreError,
@@ -368,6 +369,14 @@ def test_the_command_line_logs_our_info_and_others_warnings(monkeypatch: pytest.
 CANARY = "canary-4111111111111111"
 
 
+def failure_of(record: Record, quoting: bool) -> Exception:
+    """What a handler raises that reads a broken item: our error, or one of its own that quotes the item."""
+    try:
+        return ValueError(f"no number in {record.raw!r}") if quoting else AssertionError(record.new_image)
+    except MalformedRecordError as error:
+        return error
+
+
 def test_item_content_reaches_neither_logs_nor_metrics_nor_health_nor_progress() -> None:
     desk = Desk()
     registry = CollectorRegistry()
@@ -378,20 +387,11 @@ def test_item_content_reaches_neither_logs_nor_metrics_nor_health_nor_progress()
     change = {"SequenceNumber": "100000000000000000001", "Keys": item, "NewImage": item}
     records = [Record(msgspec.Raw(json.dumps({"eventName": "INSERT", "dynamodb": change}).encode()), shard)]
     batch = Batch(pipeline="orders", shard=shard, records=records)
-    failures: list[Exception] = []
-    for refuse in (
-        lambda: records[0].new_image,  # not a number: our own error about a record
-        lambda: {}[records[0].raw],  # type: ignore[misc]  # somebody else's, which quotes it
-        lambda: int(records[0].raw),
-        lambda: (_ for _ in ()).throw(PartialFailure([CANARY])),
-    ):
-        try:
-            value = refuse()
-            next(value)  # type: ignore[arg-type]
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises
-            failures.append(error)
-    assert len(failures) == 4
-    told = [
+    failures = [failure_of(records[0], quoting) for quoting in (False, True)]
+    failures += [PartialFailure([CANARY]), SinkBusyError(CANARY, retry_after_s=1.0)]
+    assert isinstance(failures[0], MalformedRecordError)
+    assert CANARY in str(failures[1])
+    told: list[events.Event] = [
         events.PipelineStarted(pipeline="orders", stream_arn="arn:x", shards=1),
         events.ShardOpened(pipeline="orders", shard_id="shard-1", start=TRIM_HORIZON, epoch=1),
         *(batch_failed(error) for error in failures),

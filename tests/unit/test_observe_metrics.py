@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamflow import events
@@ -359,7 +359,9 @@ def test_the_page_shows_the_catalogue_and_nothing_else() -> None:
 def test_openmetrics_renders_too() -> None:
     page = Page()
     page.metrics(delivered())
-    assert generate_openmetrics(page.registry).endswith(b"# EOF\n")
+    render, content_type = choose_encoder("application/openmetrics-text; version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text")
+    assert render(page.registry).endswith(b"# EOF\n")
 
 
 def test_names_follow_the_rules_of_prometheus() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import pytest
@@ -113,7 +114,7 @@ async def test_writes_of_one_lease_come_one_after_the_other() -> None:
     _, held = await held_by(world)
     async with anyio.create_task_group() as tasks:
         for number in range(20):
-            tasks.start_soon(lambda number=number: held.write(checkpoint=Position.after(str(number + 1))))
+            tasks.start_soon(partial(held.write, checkpoint=Position.after(str(number + 1))))
     (row,) = (await world.rows()).values()
     assert row == held.lease
     assert held.valid

@@ -80,13 +80,13 @@ DIGITS = "1234567890123456789012345678901234567.8"
     ],
 )
 def test_every_type_becomes_native_python(value: dict[str, Any], native: object) -> None:
-    image = record(wire(NewImage={"a": value})).new_image
+    image: Any = record(wire(NewImage={"a": value})).new_image
     assert image == {"a": native}
     assert type(image["a"]) is type(native)
 
 
 def test_numbers_may_be_int_and_float() -> None:
-    image = record(
+    image: Any = record(
         wire(NewImage={"i": {"N": "-12"}, "f": {"N": "1.5"}, "s": {"NS": ["3"]}}), numbers="int_float"
     ).new_image
     assert image == {"i": -12, "f": 1.5, "s": {3}}
