@@ -111,21 +111,20 @@ def _shard_life(
 def _failure(
     event: ReadFailed | BatchFailed | CheckpointFailed | DiscoveryFailed | LoopBlocked, log_handler_errors: bool
 ) -> Line:
+    fields: dict[str, Value]
     match event:
         case LoopBlocked():
-            fields: dict[str, Value] = {
-                "blocked_s": round(event.blocked_s, 3),
-                "task": event.task,
-                "where": event.where,
-            }
+            fields = {"blocked_s": round(event.blocked_s, 3), "task": event.task, "where": event.where}
             return Line(level=logging.WARNING, fact="event loop blocked", fields=fields)
         case ReadFailed():
             fact = "poll throttled" if event.throttled else "poll failed"
             fields = {"shard": event.shard_id, "code": event.code, "error": event.message}
         case DiscoveryFailed():
-            fact, fields = "discovery failed", {"code": event.code, "error": event.message}
+            fact = "discovery failed"
+            fields = {"code": event.code, "error": event.message}
         case CheckpointFailed():
-            fact, fields = "checkpoint failed", {"shard": event.shard_id, **error_fields(event.error)}
+            fact = "checkpoint failed"
+            fields = {"shard": event.shard_id, **error_fields(event.error)}
         case BatchFailed():
             fact = "batch failed"
             fields = {"shard": event.shard_id, "records": event.records, "attempt": event.attempt}

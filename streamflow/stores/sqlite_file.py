@@ -34,7 +34,7 @@ _SCHEMA = (
     ) STRICT, WITHOUT ROWID
     """,
     "CREATE TABLE streamflow_schema (version INTEGER NOT NULL) STRICT",
-    f"INSERT INTO streamflow_schema VALUES ({SCHEMA_VERSION})",
+    f"INSERT INTO streamflow_schema VALUES ({SCHEMA_VERSION})",  # noqa: S608 - a constant
 )
 
 _MOVE_AWAY = "move it away: a new store starts every pipeline at its starting position"
@@ -63,7 +63,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         _check(connection, path)
         _use_write_ahead_log(connection, path)
         connection.execute("PRAGMA synchronous=FULL")
-        _make_tables(connection, path)
+        _make_tables(connection)
     except sqlite3.Error as error:
         connection.close()
         raise explained(error, path) from error
@@ -139,7 +139,7 @@ def _use_write_ahead_log(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
+def _make_tables(connection: sqlite3.Connection) -> None:
     if _schema_version(connection) == SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
