@@ -13,7 +13,6 @@ import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
 from botocore import exceptions as botocore_errors
-from botocore.credentials import CredentialProvider
 
 from streamflow.aws.errors import translate, with_code
 from streamflow.aws.signing import Keys
@@ -37,7 +36,7 @@ _NOT_IN_SESSION_NAME = re.compile(r"[^\w+=,.@-]", re.ASCII)
 class Identity:
     """The session that every client comes from, and the keys that the wire signs with. Open it with `open_identity`."""
 
-    def __init__(self, options: AwsOptions, clock: Clock, session: aioboto3.Session, credentials: Any) -> None:
+    def __init__(self, options: AwsOptions, clock: Clock, session: Any, credentials: Any) -> None:
         self.options = options
         self.session = session
         self._clock = clock
@@ -91,7 +90,7 @@ async def open_identity(options: AwsOptions, clock: Clock) -> Identity:
 
 
 def client(
-    session: aioboto3.Session, options: AwsOptions, service: str, *, attempts_max: int, **keys: str | None
+    session: Any, options: AwsOptions, service: str, *, attempts_max: int, **keys: str | None
 ) -> AbstractAsyncContextManager[Any]:
     """A botocore client for cold calls; every call has deadlines, and TLS is verified."""
     config = AioConfig(
@@ -105,7 +104,7 @@ def client(
     return opened
 
 
-async def _look_up(options: AwsOptions) -> tuple[aioboto3.Session, Any]:
+async def _look_up(options: AwsOptions) -> tuple[Any, Any]:
     """The session and its credentials; those of a role belong to a session of their own, and so do their source's."""
     session = _open_session(options)
     try:
@@ -121,7 +120,7 @@ async def _look_up(options: AwsOptions) -> tuple[aioboto3.Session, Any]:
     return session, credentials
 
 
-def _open_session(options: AwsOptions, core: Any = None) -> aioboto3.Session:
+def _open_session(options: AwsOptions, core: Any = None) -> Any:
     if options.ca_bundle is not None and not Path(options.ca_bundle).is_file():
         raise ConfigError(f"aws.ca_bundle: there is no file {options.ca_bundle}")
     try:
@@ -147,17 +146,16 @@ def _no_credentials() -> AccessDeniedError:
         "log in (`aws sso login`), or run where there is a role"
     )
     error = AccessDeniedError(message)
-    error.code = "NoCredentialsError"
+    error.code = botocore_errors.NoCredentialsError.__name__
     return error
 
 
-class _AssumedRole(CredentialProvider):  # type: ignore[misc]
-    """First in the chain of the role's session: credentials that assume the role anew before they expire."""
+class _AssumedRole:
+    """First in the credential chain of the role's session: its credentials assume the role anew before they expire."""
 
     METHOD = "streamflow-assume-role"
 
-    def __init__(self, source: aioboto3.Session, options: AwsOptions) -> None:
-        super().__init__()
+    def __init__(self, source: Any, options: AwsOptions) -> None:
         self._source = source
         self._options = options
 

@@ -37,8 +37,7 @@ class Aws:
 
     @property
     def region(self) -> str:
-        region: str = self._identity.session.region_name
-        return region
+        return str(self._identity.session.region_name)
 
     @asynccontextmanager
     async def client(self, service: str, *, attempts_max: int = _COLD_ATTEMPTS_MAX) -> AsyncIterator[Any]:

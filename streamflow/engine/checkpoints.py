@@ -58,15 +58,15 @@ class Checkpoints:
             await self.store()
 
     async def store(self) -> None:
-        """Store the frontier now, trying for as long as the store fails and the lease is valid.
+        """Store the frontier as it is now, trying for as long as the store fails and the lease is valid.
 
         Raises:
             LeaseLostError: somebody else owns the shard, or the lease ran out while the store failed.
         """
         clock = self.flow.around.clock
         failures = 0
-        while self.frontier != self.held.lease.checkpoint:
-            frontier, started = self.frontier, clock.monotonic()
+        while (frontier := self.frontier) != self.held.lease.checkpoint:
+            started = clock.monotonic()
             try:
                 await self.held.write(checkpoint=frontier)
             except StoreError as error:
@@ -86,6 +86,7 @@ class Checkpoints:
                     duration_s=self._stored_at - started,
                 )
             )
+            return
 
     async def store_last(self) -> None:
         """Store the frontier before the shard is let go; a lost lease leaves nothing to store."""

@@ -32,7 +32,7 @@ class DynamoDBSource:
     def __init__(self, calls: StreamCalls, *, numbers: Numbers, clock: Clock) -> None:
         self._calls = calls
         self._listing = Listing(calls)
-        self._numbers = numbers
+        self._numbers: Numbers = numbers
         self._clock = clock
 
     async def describe(self) -> StreamInfo:

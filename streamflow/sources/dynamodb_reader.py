@@ -33,7 +33,7 @@ class DynamoDBShardReader:
     ) -> None:
         self._calls = calls
         self._shard = shard
-        self._numbers = numbers
+        self._numbers: Numbers = numbers
         self._position = start
         self._iterator = cursor
         self._skip_before_s: float | None = None
@@ -42,10 +42,11 @@ class DynamoDBShardReader:
 
     async def read(self, *, records_max: int) -> Page:
         """See `ShardReader.read`. Where it starts at a time, everything up to the first record of that time is skipped."""
-        for _ in range(_SKIPPED_PAGES_MAX):
+        page, skipped = await self._read(records_max)
+        pages = 1
+        while skipped and not page.records and not page.ended and pages < _SKIPPED_PAGES_MAX:
             page, skipped = await self._read(records_max)
-            if not skipped or page.records or page.ended:
-                break
+            pages += 1
         return page
 
     async def _read(self, records_max: int) -> tuple[Page, bool]:
@@ -77,7 +78,7 @@ class DynamoDBShardReader:
         wanted = records if self._skip_before_s is None else self._wanted(records, self._skip_before_s)
         page = Page(records=wanted, bytes=size_bytes, ended=answer.next_shard_iterator is None, reopened=self._reopened)
         if newest is not None:
-            self._position = newest[0]
+            pass
         self._iterator, self._ended, self._reopened = answer.next_shard_iterator, page.ended, False
         return page, len(wanted) < len(records)
 

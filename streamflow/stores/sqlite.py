@@ -63,11 +63,11 @@ class SqliteStore:
     async def delete(self, key: LeaseKey, *, expected_version: int) -> bool:
         return await self._change(_DELETE, (key.pipeline, key.stream_arn, key.shard_id, expected_version))
 
-    async def _rows(self, condition: str, values: tuple[str, ...]) -> list[Lease]:
-        def work(connection: sqlite3.Connection) -> list[Lease]:
+    async def _rows(self, condition: str, values: tuple[str, ...]) -> Sequence[Lease]:
+        def work(connection: sqlite3.Connection) -> Sequence[Lease]:
             return [_lease(row) for row in connection.execute(f"{_SELECT} {condition}", values)]
 
-        rows: list[Lease] = await self._writer.ask(work, writes=False)
+        rows: Sequence[Lease] = await self._writer.ask(work, writes=False)
         return rows
 
     async def _change(self, statement: str, values: tuple[Any, ...]) -> bool:

@@ -22,7 +22,7 @@ BUSY_TIMEOUT_S = 5.0
 SCHEMA_VERSION = 1
 _LOCK_RETRY_S = 0.02
 
-# Named after us, with a version table of our own: the file may hold somebody else's tables beside ours.
+# Named after us: the version table also tells our file from another program's.
 _SCHEMA = (
     """
     CREATE TABLE streamflow_leases (
@@ -104,9 +104,11 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
     version = _schema_version(connection)
     if version > SCHEMA_VERSION:
         raise StoreError(
-            f"lease store {path}: its schema {version} was written by a newer streamflow, this one knows {SCHEMA_VERSION} "
-            "(upgrade this one, or name another path)"
+            f"lease store {path}: it has schema {version}, written by a newer streamflow; this one knows schema "
+            f"{SCHEMA_VERSION} (upgrade, or name another path)"
         )
+    if version == 0 and connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        raise StoreError(f"lease store {path}: it is the database of another program (name another path)")
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         found = " ".join(verdict.split())[:200]

@@ -94,8 +94,9 @@ class Writer:
     def run(self) -> None:
         try:
             connection = open_file(self._path)
-        except StoreError as error:
-            self._refused = error
+        except Exception as error:  # noqa: BLE001 - whoever opens must hear of it, whatever it is
+            refused = StoreError(f"lease store {self._path}: {type(error).__name__}: {error}")
+            self._refused = error if isinstance(error, StoreError) else refused
             self._tell([self._opened, self._ended])
             return
         self._tell([self._opened])
@@ -133,12 +134,14 @@ async def open_writer(path: Path) -> AsyncIterator[Writer]:
         StoreError: the file cannot be used.
     """
     writer = Writer(path, asyncio.get_running_loop())
-    threading.Thread(target=writer.run, name=f"streamflow/{path.name}", daemon=True).start()
+    thread = threading.Thread(target=writer.run, name=f"streamflow/{path.name}", daemon=True)
+    thread.start()
     try:
         await writer.wait_opened()
         yield writer
     finally:
         await writer.aclose()
+        thread.join()  # its last act was to say that it has ended
 
 
 def _set(events: Iterable[anyio.Event]) -> None:

@@ -144,14 +144,17 @@ def test_own_sink_copies_the_table(ended_orders: LocalStreams, tmp_path: Path) -
 
 
 def test_own_sink_is_idempotent(ended_orders: LocalStreams, tmp_path: Path) -> None:
-    def copied() -> list[Any]:
-        run(example("own_sink"), streams=ended_orders, directory=tmp_path)
-        with closing(sqlite3.connect(tmp_path / "orders-copy.db")) as copy:
-            return copy.execute("SELECT * FROM orders ORDER BY id").fetchall()
+    run(example("own_sink"), streams=ended_orders, directory=tmp_path)
+    newer = ("9" * 40, "newer than all that comes again", "order-1")
+    with closing(sqlite3.connect(tmp_path / "orders-copy.db")) as copy:
+        with copy:
+            copy.execute("UPDATE orders SET sequence_number = ?, item = ? WHERE id = ?", newer)
+        first = copy.execute("SELECT * FROM orders ORDER BY id").fetchall()
 
-    first = copied()
     (tmp_path / "streamflow.db").unlink()  # without checkpoints everything comes again
-    assert copied() == first
+    run(example("own_sink"), streams=ended_orders, directory=tmp_path)
+    with closing(sqlite3.connect(tmp_path / "orders-copy.db")) as copy:
+        assert copy.execute("SELECT * FROM orders ORDER BY id").fetchall() == first
 
 
 @pytest.mark.parametrize(

@@ -224,3 +224,16 @@ def test_boto3_writes_arrive(folder: Path, local_streams: LocalStreams) -> None:
         wait_for(folder, 3, process)
     events = [json.loads(line)[1] for line in (folder / "journal.jsonl").read_text().splitlines()]
     assert events == ["INSERT", "MODIFY", "REMOVE"]
+
+
+@pytest.mark.integration
+def test_a_handler_that_blocks_the_loop_is_named(folder: Path, local_streams: LocalStreams) -> None:
+    blocking = "import time\n\nasync def deliver(batch):\n    time.sleep(1.5)\n    open('done', 'w').close()\n"
+    (folder / "handlers.py").write_text(blocking)
+    put(local_streams, "a")
+    with streamflow_run(folder, "orders.toml") as process:
+        while "event loop blocked" not in (folder / "log.txt").read_text():
+            assert process.poll() is None
+    told = next(line for line in (folder / "log.txt").read_text().splitlines() if "event loop blocked" in line)
+    assert "/delivery" in told
+    assert "handlers.py:4, deliver" in told

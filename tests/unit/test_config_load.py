@@ -43,7 +43,7 @@ def code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     before = set(sys.modules)
     yield name
     for module in set(sys.modules) - before:
-        if not module.startswith(("streamflow", "pydantic")):
+        if name in module:
             del sys.modules[module]
 
 
@@ -72,8 +72,7 @@ def test_a_file_becomes_an_app(tmp_path: Path, code: str) -> None:
         handler = "CODE:deliver"
         batch_size = 7
         middleware = [{ type = "timeout", seconds = 3 }, { type = "log_batches" }]
-        [[pipelines.orders.middleware]]
-    """.replace("        [[pipelines.orders.middleware]]\n", "")
+    """
     file = tmp_path / "orders.toml"
     file.write_text(text.replace("CODE", code))
     app = load_file(file, {"PORT": "9102"})
@@ -169,8 +168,10 @@ lambda.target = "CODE:deliver"
         "orders.toml:10: pipelines.orders.stream_arn: give either table or stream_arn",
         "orders.toml:11: pipelines.orders.handler: CODE has no 'delivr', did you mean deliver?",
         "orders.toml:12: pipelines.orders.batch_size: should be less than or equal to 10000 (found 25000)",
-        "orders.toml:14: pipelines.orders.middleware[0].type: no layer is called 'timeot', did you mean timeout?; "
-        f"a layer is one of {names}",
+        (
+            "orders.toml:14: pipelines.orders.middleware[0].type: no layer is called 'timeot', did you mean timeout?; "
+            f"a layer is one of {names}"
+        ),
         "orders.toml:15: pipelines.orders.middleware[1].seconds: required, but not given",
         "orders.toml:17: pipelines.orders.middleware[1].second: unknown key, did you mean seconds?",
         f'orders.toml:18: pipelines."b d": should match pattern {name_pattern}',
@@ -183,7 +184,7 @@ lambda.target = "CODE:deliver"
     ("text", "expected"),
     [
         ("", "orders.toml:1: pipelines: required, but not given"),
-        ("pipelines = {}", "orders.toml:1: pipelines: Dictionary should have at least 1 item after validation, not 0"),
+        ("pipelines = {}", "orders.toml:1: pipelines: should have at least 1 item after validation, not 0"),
         (
             '[pipelines.orders]\nhandler = "CODE:deliver"',
             "orders.toml:1: pipelines.orders: give either table or stream_arn",
@@ -191,8 +192,10 @@ lambda.target = "CODE:deliver"
         ('[pipelines.orders]\ntable = "orders"', "orders.toml:1: pipelines.orders: give either handler or lambda"),
         (
             '[pipelines.orders]\nstream_arn = "arn:x"\nhandler = "CODE:deliver"',
-            "orders.toml:2: pipelines.orders.stream_arn: stream_arn is no stream of a table: it looks like "
-            "arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL",
+            (
+                "orders.toml:2: pipelines.orders.stream_arn: stream_arn is no stream of a table: it looks like "
+                "arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL"
+            ),
         ),
         (MINIMAL + 'aws.external_id = "x"', "orders.toml:4: pipelines.orders.aws: external_id goes with role_arn"),
         (
@@ -205,8 +208,10 @@ lambda.target = "CODE:deliver"
         ),
         (
             MINIMAL.replace("CODE:", "CODE"),
-            "orders.toml:3: pipelines.orders.handler: 'CODEdeliver' is no target: "
-            "write module:name or path/file.py:name",
+            (
+                "orders.toml:3: pipelines.orders.handler: 'CODEdeliver' is no target: "
+                "write module:name or path/file.py:name"
+            ),
         ),
         (
             MINIMAL + 'middleware = [{ type = "CODE:factory", sise = 3 }]',
@@ -222,8 +227,10 @@ lambda.target = "CODE:deliver"
         ),
         (
             MINIMAL + 'middleware = [{ type = "CODE:no_layer" }]',
-            "orders.toml:4: pipelines.orders.middleware[0]: no_layer gave no layer: "
-            "a layer is an async function of batch and call_next",
+            (
+                "orders.toml:4: pipelines.orders.middleware[0]: no_layer gave no layer: "
+                "a layer is an async function of batch and call_next"
+            ),
         ),
         (
             MINIMAL + 'middleware = [{ type = "CODE:own_layer", size = 3 }]',

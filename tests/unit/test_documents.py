@@ -126,7 +126,7 @@ def test_at_most_two_blocks_are_not_run() -> None:
 
 
 def test_every_block_says_what_it_is() -> None:
-    known = {"python", "python no-run", "toml", "sh", "console", "json", "promql", "text", ""}
+    known = {"python", "python no-run", "toml", "sh", "console", "json", "yaml", "promql", "text", ""}
     assert [f"{block}: {block.kind}" for block in BLOCKS if block.kind not in known] == []
 
 

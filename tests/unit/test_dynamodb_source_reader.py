@@ -55,10 +55,12 @@ class OneShard:
         return page
 
     def _index(self, request: dict[str, Any]) -> int:
-        kind, number = request["ShardIteratorType"], request.get("SequenceNumber")
-        numbers = [known.get("dynamodb", {}).get("SequenceNumber") for known in self.records]
-        by_kind = {"TRIM_HORIZON": lambda: 0, "LATEST": lambda: len(numbers), "AT_SEQUENCE_NUMBER": lambda: 0}
-        return numbers.index(number) + (kind == "AFTER_SEQUENCE_NUMBER") if number else by_kind[kind]()
+        kind: str = request["ShardIteratorType"]
+        number: str | None = request.get("SequenceNumber")
+        numbers: list[str] = [known.get("dynamodb", {}).get("SequenceNumber", "") for known in self.records]
+        if number is None:
+            return len(numbers) if kind == "LATEST" else 0
+        return numbers.index(number) + (kind == "AFTER_SEQUENCE_NUMBER")
 
 
 def reader_of(

@@ -194,6 +194,16 @@ def test_a_storm_of_throttles_does_not_push_other_errors_out() -> None:
     assert "secret" not in errors[0]
 
 
+def test_trouble_that_comes_again_is_the_newest() -> None:
+    watch = Watch()
+    watch.failed(1)
+    watch.tell(CheckpointFailed(pipeline="orders", shard_id="s", error=StoreError("full"), retry_after_s=1.0))
+    watch.failed(2)
+    errors = watch.progress.snapshot().errors
+    assert [text.split(" pipeline=")[0] for text in errors] == ["checkpoint failed", "batch failed"]
+    assert "attempt=2" in errors[1]
+
+
 def test_only_five_kinds_of_trouble_are_kept() -> None:
     watch = Watch()
     for number in range(9):

@@ -229,6 +229,14 @@ def test_checkpoint_age_grows_while_a_batch_is_stuck_though_pages_are_empty() ->
     assert (room.checkpoint_age_s, room.facts.state) == (0.0, "reading")
 
 
+def test_reading_on_does_not_make_the_checkpoint_younger() -> None:
+    room = Room()
+    for _ in range(5):
+        room.page(10)
+        room.pass_(1.0)
+    assert room.checkpoint_age_s == 5.0
+
+
 def test_a_stored_checkpoint_with_records_still_in_hand_restarts_the_age() -> None:
     room = Room()
     room.page(20)
@@ -256,10 +264,10 @@ def test_a_write_that_began_before_the_last_batch_settled_does_not_cover_it() ->
 
 def test_settling_and_writing_at_one_instant_of_a_virtual_clock_is_covered() -> None:
     room = Room()
-    room.clock.now = 0.3
+    room.clock.now = 0.4
     room.page(1)
     room.settled(1)
-    started, room.clock.now = room.clock.now, 0.7
+    started, room.clock.now = room.clock.now, 1.5  # 1.5 - (1.5 - 0.4) < 0.4
     room.stored(duration_s=room.clock.now - started)
     assert room.checkpoint_age_s == 0.0
 

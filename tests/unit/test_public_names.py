@@ -56,8 +56,9 @@ def test_a_public_name_lives_where_the_package_finds_it() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
+    mistyped = "Pipelin"
     with pytest.raises(AttributeError, match="'streamflow' has no attribute 'Pipelin'"):
-        _ = streamflow.Pipelin  # type: ignore[attr-defined]
+        getattr(streamflow, mistyped)
 
 
 def test_importing_the_package_imports_no_library() -> None:

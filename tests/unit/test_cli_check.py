@@ -1,0 +1,93 @@
+"""`streamflow check` shows what would run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from streamflow.cli.check import code_name, planned
+from streamflow.cli.main import invoke
+from streamflow.middleware.timeout import timeout
+from streamflow.pipeline import App, AwsOptions, DynamoDBStream, HttpOptions, LambdaFunction, Pipeline
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "orders.toml"
+
+if TYPE_CHECKING:
+    from streamflow.batches import Batch
+
+
+async def deliver(batch: Batch) -> None:
+    """Does nothing."""
+
+
+class Counter:
+    async def __call__(self, batch: Batch) -> None:
+        """Does nothing."""
+
+
+def test_a_plan_names_source_chain_and_store() -> None:
+    stream = DynamoDBStream(table="orders", aws=AwsOptions(endpoint_url="http://127.0.0.1:4566"))
+    pipeline = Pipeline(name="orders", source=stream, handler=deliver, middleware=(timeout(3),))
+    app = App(pipelines=(pipeline,), store="memory:", http=HttpOptions(port=9102), aws=AwsOptions(region="eu-west-1"))
+    assert planned(app) == {
+        "store": "memory:",
+        "worker_id": None,
+        "http": "127.0.0.1:9102",
+        "pipelines": [
+            {
+                "name": "orders",
+                "source": "table orders (http://127.0.0.1:4566)",
+                "starting_position": "LATEST",
+                "batch_size": 100,
+                "middleware": ["timeout"],
+                "handler": f"{__name__}:deliver",
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        (deliver, f"{__name__}:deliver"),
+        (Counter(), f"{__name__}:Counter"),
+        (timeout(3), "timeout"),
+        (LambdaFunction(target="app:handler"), "lambda app:handler"),
+    ],
+)
+def test_code_is_called_what_people_call_it(code: object, name: str) -> None:
+    assert code_name(code) == name
+
+
+@pytest.fixture
+def example(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr("sys.path", [str(EXAMPLE.parent)])
+    for variable in ("ORDERS_STORE", "ORDERS_HTTP_PORT"):
+        monkeypatch.delenv(variable, raising=False)
+    return str(EXAMPLE)
+
+
+def test_the_example_is_valid(example: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["check", example]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{example} is valid",
+        "  store     sqlite:///orders.db",
+        "  admin     127.0.0.1:0",
+        "  pipeline  orders",
+        "    source  table orders, from TRIM_HORIZON at the first run",
+        "    chain   timeout → drop → orders_handlers:deliver, up to 500 records at a time",
+    ]
+
+
+def test_json_is_one_object(example: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["check", example, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["valid"], report["pipelines"][0]["middleware"]) == (True, ["timeout", "drop"])
+
+
+def test_the_schema_needs_no_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["check", "--schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "Document"
