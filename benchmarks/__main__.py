@@ -47,6 +47,8 @@ def _tell(verdicts: list[Verdict], profile: str) -> None:
     for verdict in verdicts:
         print(f"\n{report.table(verdict)}")
     print(f"\n{found['cpu']}, {found['cores']} cores, Python {found['python']}; written to {RESULTS.name}")
+    for line in [line for verdict in verdicts for line in verdict.cautions()]:
+        print(f"CAUTION  {line}")
     unmet = [line for verdict in verdicts for line in verdict.unmet()]
     print("\n".join(f"NOT MET  {line}" for line in unmet) or "All goals are met.")
 

@@ -20,6 +20,9 @@ class Measurement:
     """Of the whole process, all its threads."""
 
 
+# A contender that had its core for less of the time than this was waiting: for the server, or for other processes.
+_CPU_SHARE_MIN = 0.9
+
 Work: TypeAlias = Callable[[str, Shape], Awaitable[Measurement]]
 """Given the replay server's URL and the stream to read; runs alone in a process that is bound to one core."""
 
@@ -125,6 +128,18 @@ class Verdict:
     @property
     def ratio_to_floor(self) -> float | None:
         return self.distance(self.claim.floors[0]) if self.claim.floors else None
+
+    def cautions(self) -> list[str]:
+        """One line for every contender of a ratio that did not have its core to itself: the ratio says less then.
+
+        A floor or a peer that waited makes ours look better than it is; ours that waited, worse.
+        """
+        claim = self.claim
+        return [
+            f"{claim.name}: {contender.name} ran for {share:.0%} of its time and waited for the rest"
+            for contender in (*claim.peers[:1], claim.ours, *claim.floors[:1])
+            if (share := self.summaries[contender.name].cpu_share) < _CPU_SHARE_MIN
+        ]
 
     def unmet(self) -> list[str]:
         """One line for every goal that was not met."""

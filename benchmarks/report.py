@@ -64,6 +64,7 @@ def _result(verdict: Verdict, machine: Mapping[str, Any]) -> dict[str, Any]:
         "ratio_to_floor": None if floor is None else round(floor, 2),
         "spread": round(summaries[claim.ours.name].spread, 4),
         "unmet": verdict.unmet(),
+        "cautions": verdict.cautions(),
         "contenders": {
             name: {
                 "median": summary.median,

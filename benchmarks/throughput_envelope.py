@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -108,7 +108,8 @@ async def aioboto3_loop(url: str, shape: Shape) -> Measurement:
     import aioboto3
 
     count = 0
-    async with aioboto3.Session().client("dynamodbstreams", endpoint_url=url) as client:
+    opening: Any = aioboto3.Session().client("dynamodbstreams", endpoint_url=url)
+    async with opening as client:
         watch = Stopwatch()
         for shard in range(shape.shards):
             answer = await client.get_shard_iterator(

@@ -45,14 +45,17 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - every element is a string
 
 
-def __getattr__(name: str) -> object:
-    try:
-        home = _HOME_OF[name]
-    except KeyError:
-        raise AttributeError(f"module 'streamflow' has no attribute {name!r}") from None
-    value: object = getattr(importlib.import_module(f"streamflow.{home}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:
+    # Hidden from type checkers, which would take any misspelt name for an object.
+
+    def __getattr__(name: str) -> object:
+        try:
+            home = _HOME_OF[name]
+        except KeyError:
+            raise AttributeError(f"module 'streamflow' has no attribute {name!r}") from None
+        value: object = getattr(importlib.import_module(f"streamflow.{home}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

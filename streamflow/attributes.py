@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from decimal import Decimal, InvalidOperation
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -26,16 +27,27 @@ def _number_exact(text: str) -> Decimal:
     if len(text) > _NUMBER_CHARACTERS_MAX:
         raise ValueError(f"a number of {len(text)} characters")
     try:
-        return Decimal(text)
+        number = Decimal(text)
     except InvalidOperation:
         raise ValueError("not a number in N") from None
+    if type(text) is not str or not number.is_finite():
+        raise ValueError("not a number in N")
+    return number
 
 
 def _number_int_float(text: str) -> int | float:
     if len(text) > _NUMBER_CHARACTERS_MAX:
         raise ValueError(f"a number of {len(text)} characters")
     digits = text[1:] if text[:1] == "-" else text
-    return int(text) if digits.isascii() and digits.isdigit() else float(text)
+    if digits.isascii() and digits.isdigit():
+        return int(text)
+    try:
+        number = float(text)
+    except ValueError:
+        raise ValueError("not a number in N") from None  # Python's own text quotes it
+    if not isfinite(number):
+        raise ValueError("not a number in N")
+    return number
 
 
 def _binary(text: str) -> bytes:
@@ -61,6 +73,13 @@ def _text(value: object) -> str:
     return value
 
 
+def _members(values: object) -> list[Any]:
+    # A string can be iterated too.
+    if not isinstance(values, list):
+        raise TypeError("SS, NS and BS hold lists")
+    return values
+
+
 def _readers(number: Callable[[str], Any]) -> Callable[[Mapping[str, Mapping[str, Any]]], dict[str, NativeValue]]:
     """The walk for one treatment of numbers: item in wire form to a dict of native values."""
 
@@ -76,9 +95,9 @@ def _readers(number: Callable[[str], Any]) -> Callable[[Mapping[str, Mapping[str
         "B": _binary,
         "BOOL": _boolean,
         "NULL": _null,
-        "SS": set,
-        "NS": lambda values: {number(text) for text in values},
-        "BS": lambda values: {_binary(text) for text in values},
+        "SS": lambda values: {_text(text) for text in _members(values)},
+        "NS": lambda values: {number(text) for text in _members(values)},
+        "BS": lambda values: {_binary(text) for text in _members(values)},
         "L": list_,
         "M": item,
     }

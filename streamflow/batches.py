@@ -122,7 +122,7 @@ class Batch:
     def lambda_event_json(self) -> bytes:
         """The event that AWS Lambda would send for this batch, spliced from the raw records."""
         tail = _event_source_tail(self.shard.stream_arn)
-        return _EVENT_OPEN + b",".join([splice_lambda_record(r.json, tail) for r in self.records]) + _EVENT_CLOSE
+        return _EVENT_OPEN + b",".join([splice_lambda_record(record, tail) for record in self.records]) + _EVENT_CLOSE
 
     def lambda_event(self) -> dict[str, object]:
         """The same event as Python objects."""

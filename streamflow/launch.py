@@ -116,7 +116,8 @@ async def running(
     app = App(pipelines=(app,)) if isinstance(app, Pipeline) else app
     registry = CollectorRegistry() if registry is None else registry
     clock = SystemClock()
-    health, progress = Health(clock=clock), Progress(clock)
+    health = Health(clock=clock, pipelines=[pipeline.name for pipeline in app.pipelines])
+    progress = Progress(clock)
     async with AsyncExitStack() as stack:
         around = Surroundings(
             options=WorkerOptions(

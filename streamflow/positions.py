@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from math import isfinite
+
+# 21 to 40 digits on DynamoDB Streams, 56 on Kinesis; far beyond that a number is an attack on the reader.
+SEQUENCE_NUMBER_DIGITS_MAX = 128
 
 
 class PositionKind(Enum):
@@ -54,15 +58,18 @@ class Position:
         Raises:
             ValueError: it is none.
         """
-        name, _, value = text.partition(":")
+        name, colon, value = text.partition(":")
         kind = PositionKind(name)
         if kind is PositionKind.AT_TIMESTAMP:
-            return cls.at_timestamp(float(value))
+            timestamp_s = float(value)
+            if not isfinite(timestamp_s):
+                raise ValueError(f"{text!r} is not a position: no such time")
+            return cls.at_timestamp(timestamp_s)
         if kind in {PositionKind.AT_SEQUENCE_NUMBER, PositionKind.AFTER_SEQUENCE_NUMBER}:
-            if not (value.isascii() and value.isdigit()):
-                raise ValueError(f"{text!r} is not a position: a sequence number is decimal")
+            if not (value.isascii() and value.isdigit() and len(value) <= SEQUENCE_NUMBER_DIGITS_MAX):
+                raise ValueError(f"{text[:160]!r} is not a position: a sequence number is decimal")
             return cls(kind, value)
-        if value:
+        if colon:
             raise ValueError(f"{text!r} is not a position")
         return cls(kind)
 

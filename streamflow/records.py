@@ -16,7 +16,7 @@ from msgspec.structs import force_setattr
 
 from streamflow.attributes import Numbers, native_item
 from streamflow.errors import MalformedRecordError
-from streamflow.positions import Position
+from streamflow.positions import SEQUENCE_NUMBER_DIGITS_MAX, Position
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,6 +106,9 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
                 envelope = _decode_record(self.json)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 self._refuse(_without_data(error))
+            number = envelope.dynamodb.SequenceNumber
+            if not (number.isdigit() and number.isascii() and len(number) <= SEQUENCE_NUMBER_DIGITS_MAX):
+                self._refuse("its SequenceNumber is not decimal")
             force_setattr(self, "_envelope", envelope)
         return self._envelope  # type: ignore[no-any-return]
 
@@ -201,11 +204,15 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
 
     def lambda_event_json(self) -> bytes:
         """The record as an element of `Records` in a Lambda event, spliced from raw slices."""
-        return splice_lambda_record(self.json, _event_source_tail(self.shard.stream_arn))
+        return splice_lambda_record(self, _event_source_tail(self.shard.stream_arn))
 
     def lambda_event(self) -> dict[str, Any]:
         """The same as Python objects, as a Lambda function finds it in `event["Records"]`."""
-        event: dict[str, Any] = orjson.loads(self.lambda_event_json())
+        self._open()
+        try:
+            event: dict[str, Any] = orjson.loads(self.lambda_event_json())
+        except orjson.JSONDecodeError as error:
+            self._refuse(_without_data(error))
         change = event["dynamodb"]
         if "ApproximateCreationDateTime" in change:
             change["ApproximateCreationDateTime"] = float(change["ApproximateCreationDateTime"])
@@ -235,18 +242,30 @@ def _event_source_tail(stream_arn: str) -> bytes:
     return b',"eventSourceARN":' + orjson.dumps(stream_arn) + b"}"
 
 
-def splice_lambda_record(raw: msgspec.Raw, tail: bytes) -> bytes:
-    """Put `tail` in place of the closing brace; give `userIdentity`, which TTL deletes have, Lambda's member names."""
-    text = bytes(raw).rstrip()
+def splice_lambda_record(record: Record, tail: bytes) -> bytes:
+    """Put `tail` in place of the closing brace; give `userIdentity`, which TTL deletes have, Lambda's member names.
+
+    Raises:
+        MalformedRecordError: what the service sent is no JSON object.
+    """
+    text = bytes(record.json).strip()
+    if len(text) < 3 or not (text.startswith(b"{") and text.endswith(b"}")):
+        record._refuse("it is no JSON object with members")
     if b'"userIdentity"' in text:
-        record = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-        if "userIdentity" in record:
-            identity = msgspec.json.decode(record["userIdentity"], type=_WireIdentity | None)
-            if identity is None:
-                del record["userIdentity"]
-            else:
-                record["userIdentity"] = msgspec.Raw(
-                    orjson.dumps({"type": identity.Type, "principalId": identity.PrincipalId})
-                )
-            text = msgspec.json.encode(record)
+        try:
+            text = _with_lambda_identity(text)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            record._refuse(_without_data(error))
     return text[:-1] + tail
+
+
+def _with_lambda_identity(text: bytes) -> bytes:
+    record = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    if "userIdentity" not in record:
+        return text
+    identity = msgspec.json.decode(record["userIdentity"], type=_WireIdentity | None)
+    if identity is None:
+        del record["userIdentity"]
+    else:
+        record["userIdentity"] = msgspec.Raw(orjson.dumps({"type": identity.Type, "principalId": identity.PrincipalId}))
+    return msgspec.json.encode(record)

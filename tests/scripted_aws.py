@@ -77,7 +77,7 @@ async def serving(
         server.received.append(received)
         return answer(received)
 
-    runner = web.ServerRunner(web.Server(handle))  # type: ignore[arg-type]
+    runner = web.ServerRunner(web.Server(handle))
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()

@@ -73,7 +73,7 @@ def code_name(code: object) -> str:
     """What people call it: `module:function`; for what a factory made, the factory's name."""
     if isinstance(code, LambdaFunction):
         return f"lambda {code.target}"
-    named = code if hasattr(code, "__qualname__") else type(code)
+    named: Any = code if hasattr(code, "__qualname__") else type(code)
     name = str(named.__qualname__).partition(".<locals>")[0]
     return name if named.__module__.startswith("streamflow.middleware") else f"{named.__module__}:{name}"
 

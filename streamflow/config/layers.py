@@ -131,15 +131,14 @@ def _own_layer(target: Callable[..., Any], settings: dict[str, Any]) -> object:
 def _misfit(factory: Callable[..., Any], settings: dict[str, Any]) -> str | None:
     try:
         signature = inspect.signature(factory)
-        signature.bind(**settings)
-    except TypeError as error:
-        parameters = signature.parameters
-        unknown = [
-            f"no parameter {name}{did_you_mean(name, parameters)}" for name in settings if name not in parameters
-        ]
-        return "; ".join(unknown) or str(error)
     except ValueError:  # Python does not know the parameters of some functions written in C
         return None
+    try:
+        signature.bind(**settings)
+    except TypeError as error:
+        known = signature.parameters
+        unknown = [f"no parameter {name}{did_you_mean(name, known)}" for name in settings if name not in known]
+        return "; ".join(unknown) or str(error)
     return None
 
 

@@ -12,7 +12,7 @@ from streamflow.pipeline import Declaration
 class Table(Declaration):
     """Unlike `Declaration`, validation raises pydantic's `ValidationError`, which holds the mistakes of inner tables too."""
 
-    __init__ = BaseModel.__init__
+    __init__ = BaseModel.__init__  # pyright: ignore[reportAssignmentType] - pydantic knows its own by identity
 
     @field_validator("*", mode="before")
     @classmethod

@@ -52,8 +52,10 @@ class Surroundings:
         for observer in self.observers:
             try:
                 observer(event)
-            except Exception:
-                _logger.exception("observer failed observer=%s event=%s", type(observer).__name__, type(event).__name__)
+            except Exception as error:
+                # Neither its message nor its traceback: both may quote what the observer looked at.
+                names = type(observer).__name__, type(event).__name__, type(error).__name__
+                _logger.error("observer failed observer=%s event=%s error_type=%s", *names)  # noqa: TRY400
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

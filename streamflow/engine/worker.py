@@ -6,9 +6,8 @@
        ├─ <pipeline>/renewals              the leases we hold
        ├─ <pipeline>/leases                the leases we could take
        ├─ <pipeline>/discovery             while the stream's row is ours
-       └─ <pipeline>/<shard>               while the shard's row is ours
+       └─ <pipeline>/<shard>/delivery      while the shard's row is ours
           ├─ <pipeline>/<shard>/reader
-          ├─ <pipeline>/<shard>/delivery
           ├─ <pipeline>/<shard>/checkpoint
           └─ <pipeline>/<shard>/lease
 

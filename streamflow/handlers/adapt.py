@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio
-import anyio.to_thread
-
-from streamflow.errors import ConfigError, PluginError
+from streamflow.errors import ConfigError, PluginError, StreamflowError
 from streamflow.handlers.lambda_function import open_lambda_function
 from streamflow.handlers.responses import is_unrun
+from streamflow.handlers.threads import Threads
 from streamflow.pipeline import LambdaFunction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from streamflow.batches import Batch
     from streamflow.pipeline import HandlerLike
-    from streamflow.protocols import Handler
-
-# Plain functions of one pipeline that run at the same time: one per shard is the rule, this is its bound.
-_THREADS_MAX = 40
+    from streamflow.protocols import Handler, Sink
 
 
 @asynccontextmanager
@@ -33,9 +29,12 @@ async def open_handler(handler: HandlerLike, *, pipeline: str) -> AsyncIterator[
     A plain function runs in a thread. A thread cannot be stopped: where a timeout or a shutdown gives up on it, the call
     goes on in the background and its effects may still land, beside those of the retry.
 
+    What a handler returns is ignored, because many functions return something that nobody asked for. A coroutine or a
+    generator is the exception: it means that the handler's body has not run, and the batch fails with a `PluginError`.
+
     Raises:
         ConfigError: it cannot be called with one batch, or its Lambda function cannot be loaded.
-        PluginError: a sink yields something that cannot write.
+        PluginError: a sink cannot be opened or closed, or yields something that cannot write.
     """
     if inspect.isclass(handler):
         raise ConfigError(f"handler {_name(handler)} of pipeline {pipeline!r} is a class: give an object of it")
@@ -43,32 +42,66 @@ async def open_handler(handler: HandlerLike, *, pipeline: str) -> AsyncIterator[
         async with open_lambda_function(handler) as opened:
             yield opened
     elif hasattr(handler, "__aenter__"):
-        async with handler as writer:
-            write = getattr(writer, "write", None)
-            if not callable(write):
-                raise PluginError(
-                    f"sink {_name(handler)} of pipeline {pipeline!r} yields {type(writer).__name__}, which has no "
-                    "write(batch): yield an object with one",
-                    plugin=_name(handler),
-                )
-            yield _adapt(write, pipeline)
+        async with _open_sink(handler, pipeline) as opened:
+            yield opened
     else:
         yield _adapt(handler, pipeline)
 
 
+@asynccontextmanager
+async def _open_sink(sink: Sink, pipeline: str) -> AsyncIterator[Handler]:
+    """The sink's writer while the sink is open. A sink cannot hide the error that ends the run."""
+    name = _name(sink)
+    with _blamed_on(name, "cannot be opened"):
+        writer = await sink.__aenter__()
+    ended_by: BaseException | None = None
+    try:
+        yield _adapt(_write(writer, name, pipeline), pipeline)
+    except BaseException as error:
+        ended_by = error
+        raise
+    finally:
+        with _blamed_on(name, "failed to close"):
+            await sink.__aexit__(type(ended_by) if ended_by else None, ended_by, None)
+
+
+def _write(writer: object, sink: str, pipeline: str) -> Callable[[Batch], Any]:
+    write: Callable[[Batch], Any] | None = getattr(writer, "write", None)
+    if write is None or not callable(write):
+        raise PluginError(
+            f"sink {sink} of pipeline {pipeline!r} yields {type(writer).__name__}, which has no write(batch): yield an "
+            "object with one",
+            plugin=sink,
+        )
+    return write
+
+
+@contextmanager
+def _blamed_on(name: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except StreamflowError:
+        raise
+    except Exception as error:
+        raise PluginError(f"sink {name} {what}: {type(error).__name__}: {error}", plugin=name) from error
+
+
 def _adapt(function: Callable[[Batch], Any], pipeline: str) -> Handler:
-    _check_signature(function, pipeline)
+    _check(function, pipeline)
     if _is_async(function):
         return partial(_call_async, function)
-    return partial(_call_in_thread, function, anyio.CapacityLimiter(_THREADS_MAX))
+    return partial(_call_in_thread, function, Threads())
 
 
 async def _call_async(function: Callable[[Batch], Any], batch: Batch) -> None:
-    await function(batch)
+    _check_result(function, await function(batch))
 
 
-async def _call_in_thread(function: Callable[[Batch], Any], limiter: anyio.CapacityLimiter, batch: Batch) -> None:
-    result = await anyio.to_thread.run_sync(function, batch, abandon_on_cancel=True, limiter=limiter)
+async def _call_in_thread(function: Callable[[Batch], Any], threads: Threads, batch: Batch) -> None:
+    _check_result(function, await threads.run(function, batch))
+
+
+def _check_result(function: Callable[[Batch], Any], result: object) -> None:
     if is_unrun(result):
         # Counting this batch as delivered would lose it.
         raise PluginError(
@@ -84,16 +117,21 @@ def _is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
-def _check_signature(function: Callable[..., Any], pipeline: str) -> None:
+def _check(function: Callable[..., Any], pipeline: str) -> None:
+    who = f"handler {_name(function)} of pipeline {pipeline!r}"
+    if not callable(function):
+        raise ConfigError(f"{who} cannot be called: give an async function, a function, a Sink or a LambdaFunction")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigError(f"{who} has a yield in it: its body would never run")
     try:
         inspect.signature(function).bind(None)
     except ValueError:
         return  # a builtin without a signature: the first call will tell
     except TypeError:
-        raise ConfigError(
-            f"handler {_name(function)} of pipeline {pipeline!r} must take one argument, the batch; it takes "
-            f"{inspect.signature(function)}"
-        ) from None
+        signature = inspect.signature(function)
+        lambda_like = list(signature.parameters)[:2] == ["event", "context"]
+        hint = "; a Lambda function is declared as LambdaFunction(target=…)" if lambda_like else ""
+        raise ConfigError(f"{who} must take one argument, the batch; it takes {signature}{hint}") from None
 
 
 def _name(function: object) -> str:
@@ -102,4 +140,9 @@ def _name(function: object) -> str:
         function = function.func
     name = getattr(function, "__qualname__", type(function).__qualname__)
     code = getattr(function, "__code__", None) or getattr(getattr(function, "__call__", None), "__code__", None)  # noqa: B004
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code is not None else name
+    return f"{name} ({_shown(code.co_filename)}:{code.co_firstlineno})" if code is not None else name
+
+
+def _shown(file: str) -> str:
+    path = Path(file)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file

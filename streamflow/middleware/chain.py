@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from streamflow.errors import ConfigError, UnaccountedRecordsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from streamflow.batches import Batch
     from streamflow.protocols import Handler, Middleware
@@ -27,18 +27,31 @@ def compose(layers: Sequence[Middleware], handler: Handler) -> Handler:
     inner: Handler = partial(_deliver, handler)
     for layer in reversed(layers):
         _check(layer)
-        inner = partial(layer, call_next=inner)
+        inner = partial(_step, layer, inner)
     return partial(_account, inner)
 
 
 def _check(layer: Middleware) -> None:
-    name = getattr(layer, "__qualname__", type(layer).__qualname__)
+    name = _name(layer)
     if not (inspect.iscoroutinefunction(layer) or inspect.iscoroutinefunction(getattr(layer, "__call__", None))):  # noqa: B004
         raise ConfigError(f"middleware {name} is not async: write async def {name}(batch, call_next)")
     try:
-        inspect.signature(layer).bind(None, call_next=None)
+        inspect.signature(layer).bind(None, None)
+    except ValueError:
+        return  # Python does not know its parameters: the first call will tell
     except TypeError:
         raise ConfigError(f"middleware {name} must take two arguments, a batch and call_next") from None
+
+
+def _name(layer: object) -> str:
+    while isinstance(layer, partial):
+        layer = layer.func
+    return str(getattr(layer, "__qualname__", type(layer).__qualname__))
+
+
+def _step(layer: Middleware, call_next: Handler, batch: Batch) -> Awaitable[None]:
+    # By position: what a layer calls its second parameter is its own business.
+    return layer(batch, call_next)
 
 
 async def _deliver(handler: Handler, batch: Batch) -> None:

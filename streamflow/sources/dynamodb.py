@@ -54,11 +54,15 @@ class DynamoDBSource:
         return await self._listing.children(shard)
 
     async def pin(self, shard: Shard) -> Pin:
-        """See `Source.pin`. The position is the service's own time, in whole seconds as those of the records."""
+        """See `Source.pin`. The position is the service's own time, in whole seconds as those of the records.
+
+        Less a second: the host that answers and those that date records need not agree to the last moment, and a restart
+        that repeats a second's records is better than one that misses one.
+        """
         cursor, response = await self._calls.shard_iterator(shard.shard_id, LATEST)
         now_s = response.server_time_s
         return Pin(
-            position=Position.at_timestamp(float(math.floor(self._clock.wall() if now_s is None else now_s))),
+            position=Position.at_timestamp(math.floor(self._clock.wall() if now_s is None else now_s) - 1.0),
             cursor=cursor,
         )
 

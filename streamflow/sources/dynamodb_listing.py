@@ -13,9 +13,9 @@ from streamflow.errors import NotFoundError, RequestRefusedError, SourceError
 from streamflow.records import Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from streamflow.sources.dynamodb_calls import ListedShard, StreamCalls
+    from streamflow.sources.dynamodb_calls import StreamCalls, StreamDescription
 
 # 100 000 shards: ten times what has been seen in the wild.
 _PAGES_MAX = 1_000
@@ -40,71 +40,60 @@ class Listing:
         seen: dict[str, Shard] = {}
         passes = 0
         for _ in range(_PASSES_MAX):
-            enabled = await self._add_pages(seen)
-            if enabled is None:
+            pages = await self._pages()
+            if pages is None:
                 continue
             passes += 1
-            found = doubts(seen, known=self._known, enabled=enabled)
+            for listed in _shards(pages):
+                add(seen, listed)
+            found = doubts(seen, known=self._known, enabled=pages[-1].enabled)
             if passes == 2 or found <= self._believed:
                 self._known, self._believed = frozenset(seen), found
                 return close_parents(seen)
         raise with_code(
-            SourceError(f"the listing of {self._calls.stream_arn} goes in circles after {len(seen)} shards"),
+            SourceError(f"the listing of {self._calls.stream_arn} goes in circles or does not end"),
             "ListingIncomplete",
         )
 
     async def children(self, shard: Shard) -> Sequence[Shard]:
         """Asked for as such; where the service does not know that question, found in the complete listing."""
+        found: dict[str, Shard] = {}
         try:
-            found = await self._filtered(shard)
+            pages = await self._pages(children_of=shard.shard_id)
         except (RequestRefusedError, NotFoundError):
-            found = None
-        if found is None:
-            listed = await self.shards()
-            found = [child for child in listed.values() if shard.shard_id in child.parents]
-        return found
+            pages = None
+        for child in _shards(pages or ()):
+            add(found, child)
+        if pages is None or any(shard.shard_id not in child.parents for child in found.values()):
+            # Not filtered: an emulator, or an older service.
+            found = dict(await self.shards())
+        return [child for child in found.values() if shard.shard_id in child.parents]
 
-    async def _add_pages(self, seen: dict[str, Shard]) -> bool | None:
-        """Add every page to `seen`; whether the stream is enabled, or None if the pages repeat or do not end."""
-        after: str | None = None
+    async def _pages(self, *, children_of: str | None = None) -> list[StreamDescription] | None:
+        """Every page, at least one; None if they repeat or do not end."""
+        pages: list[StreamDescription] = []
         tokens: set[str] = set()
-        for _ in range(_PAGES_MAX):
-            page = await self._calls.describe_stream(after=after)
-            for listed in page.shards:
-                add(seen, self._shard(listed))
-            after = page.last_evaluated_shard_id
+        after: str | None = None
+        while len(pages) < _PAGES_MAX:
+            pages.append(await self._calls.describe_stream(after=after, children_of=children_of))
+            after = pages[-1].last_evaluated_shard_id
             if after is None:
-                return page.enabled
+                return pages
             if after in tokens:
                 return None
             tokens.add(after)
         return None
 
-    async def _filtered(self, shard: Shard) -> list[Shard] | None:
-        """The children as the service's filter shows them; None if it shows other shards, and so has no filter."""
-        found: dict[str, Shard] = {}
-        after: str | None = None
-        tokens: set[str] = set()
-        while True:
-            page = await self._calls.describe_stream(after=after, children_of=shard.shard_id)
-            for listed in page.shards:
-                if listed.parent_shard_id != shard.shard_id:
-                    return None
-                add(found, self._shard(listed))
-            after = page.last_evaluated_shard_id
-            if after is None:
-                return list(found.values())
-            if after in tokens:
-                return None
-            tokens.add(after)
 
-    def _shard(self, listed: ListedShard) -> Shard:
-        return Shard(
-            stream_arn=self._calls.stream_arn,
-            shard_id=listed.shard_id,
-            parents=(listed.parent_shard_id,) if listed.parent_shard_id else (),
-            closed=listed.closed,
-        )
+def _shards(pages: Iterable[StreamDescription]) -> Iterator[Shard]:
+    for page in pages:
+        for listed in page.shards:
+            yield Shard(
+                stream_arn=page.stream_arn,
+                shard_id=listed.shard_id,
+                parents=(listed.parent_shard_id,) if listed.parent_shard_id else (),
+                closed=listed.closed,
+            )
 
 
 def add(seen: dict[str, Shard], shard: Shard) -> None:

@@ -78,7 +78,7 @@ class DynamoDBShardReader:
         wanted = records if self._skip_before_s is None else self._wanted(records, self._skip_before_s)
         page = Page(records=wanted, bytes=size_bytes, ended=answer.next_shard_iterator is None, reopened=self._reopened)
         if newest is not None:
-            pass
+            self._position = newest[0]
         self._iterator, self._ended, self._reopened = answer.next_shard_iterator, page.ended, False
         return page, len(wanted) < len(records)
 

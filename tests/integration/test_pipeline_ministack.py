@@ -85,7 +85,7 @@ def native(image: dict[str, Any] | None) -> dict[str, Any] | None:
 def plain(value: Any) -> Any:
     match value:
         case Binary():
-            return bytes(value)
+            return bytes(value.value)
         case set():
             return {plain(element) for element in value}
         case list():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ from streamflow.pipeline import App, AwsOptions, DynamoDBStream, HttpOptions, La
 EXAMPLE = Path(__file__).parents[2] / "examples" / "orders.toml"
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamflow.batches import Batch
 
 
@@ -63,11 +66,12 @@ def test_code_is_called_what_people_call_it(code: object, name: str) -> None:
 
 
 @pytest.fixture
-def example(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr("sys.path", [str(EXAMPLE.parent)])
+def example(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr("sys.path", list(sys.path))
     for variable in ("ORDERS_STORE", "ORDERS_HTTP_PORT"):
         monkeypatch.delenv(variable, raising=False)
-    return str(EXAMPLE)
+    yield str(EXAMPLE)
+    sys.modules.pop("orders_handlers", None)
 
 
 def test_the_example_is_valid(example: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,7 @@ def test_a_second_signal_leaves_stuck_functions_behind_and_says_what_will_repeat
         process.send_signal(signal.SIGTERM)
         _, told = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 1, told
+    assert "SIGTERM again: stopping at once" in told
     [shard_id] = orders.shard_ids("orders")
     assert f"stuck: {shard_id}: what was handed over since TRIM_HORIZON will be delivered again" in told
     assert "leaving without 1 handler call(s)" in told

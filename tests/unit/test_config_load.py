@@ -261,6 +261,11 @@ def test_the_value_of_a_variable_is_never_shown(tmp_path: Path, code: str) -> No
     assert "hunter2" not in problem
 
 
+def test_an_unset_variable_is_one_mistake_whatever_it_would_fill(tmp_path: Path, code: str) -> None:
+    [problem] = problems(tmp_path, code, MINIMAL + 'batch_size = "${UNSET}"')
+    assert problem.startswith("orders.toml:4: pipelines.orders.batch_size: the environment variable UNSET is not set")
+
+
 def test_a_variable_cannot_add_a_key(tmp_path: Path, code: str) -> None:
     [problem] = problems(tmp_path, code, 'store = "${EVIL}"\n' + MINIMAL, EVIL='memory:"\nworker_id = "x')
     assert problem.startswith("orders.toml:1: store: should match pattern")

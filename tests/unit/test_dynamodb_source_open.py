@@ -40,7 +40,7 @@ def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @dataclass(slots=True)
-class Service:
+class OneTable:
     """Knows the table `orders`. `streams` maps ARN to status; `refuses` maps operation to the code of its refusal."""
 
     table: dict[str, Any] = field(default_factory=lambda: {"TableName": "orders", "LatestStreamArn": ARN})
@@ -73,7 +73,7 @@ def _not_found() -> web.Response:
 
 
 @asynccontextmanager
-async def source_of(service: Service, declared: DynamoDBStream) -> AsyncIterator[Source]:
+async def source_of(service: OneTable, declared: DynamoDBStream) -> AsyncIterator[Source]:
     async with (
         serving(service) as server,
         open_aws(AwsOptions(region="eu-west-1", endpoint_url=server.url)) as aws,
@@ -88,18 +88,18 @@ BY_ARN = DynamoDBStream(stream_arn=ARN)
 
 @pytest.mark.parametrize("declared", [BY_TABLE, BY_ARN])
 async def test_a_stream_is_found_by_table_and_by_arn(declared: DynamoDBStream) -> None:
-    async with source_of(Service(), declared) as source:
+    async with source_of(OneTable(), declared) as source:
         assert await source.describe() == StreamInfo(stream_arn=ARN, name="orders", view_type="NEW_IMAGE", enabled=True)
 
 
 async def test_a_stream_that_is_being_disabled_can_be_read_to_its_end() -> None:
-    service = Service(streams={ARN: "DISABLED"})
+    service = OneTable(streams={ARN: "DISABLED"})
     async with source_of(service, BY_TABLE) as source:
         assert not (await source.describe()).enabled
 
 
 async def test_a_table_that_was_created_again_has_another_stream() -> None:
-    service, later = Service(), ARN.replace("2026-01-01", "2026-02-02")
+    service, later = OneTable(), ARN.replace("2026-01-01", "2026-02-02")
     async with source_of(service, BY_TABLE) as source:
         service.table["LatestStreamArn"] = later
         service.streams = {later: "ENABLED"}
@@ -117,8 +117,8 @@ COMMAND = (
 )
 
 
-@pytest.mark.parametrize("service", [Service(table={"TableName": "orders"}), Service(streams={})])
-async def test_a_table_without_a_stream_names_the_command_that_turns_it_on(service: Service) -> None:
+@pytest.mark.parametrize("service", [OneTable(table={"TableName": "orders"}), OneTable(streams={})])
+async def test_a_table_without_a_stream_names_the_command_that_turns_it_on(service: OneTable) -> None:
     with pytest.raises(StreamDisabledError) as caught:
         async with source_of(service, BY_TABLE):
             pass
@@ -127,13 +127,13 @@ async def test_a_table_without_a_stream_names_the_command_that_turns_it_on(servi
 
 async def test_an_unknown_table_is_named_with_its_region() -> None:
     with pytest.raises(NotFoundError, match="no table invoices in eu-west-1"):
-        async with source_of(Service(), DynamoDBStream(table="invoices")):
+        async with source_of(OneTable(), DynamoDBStream(table="invoices")):
             pass
 
 
 async def test_an_unknown_stream_is_named_with_its_region() -> None:
     with pytest.raises(NotFoundError, match=f"no stream {ARN} in eu-west-1"):
-        async with source_of(Service(streams={}), BY_ARN):
+        async with source_of(OneTable(streams={}), BY_ARN):
             pass
 
 
@@ -141,13 +141,13 @@ async def test_an_unknown_stream_is_named_with_its_region() -> None:
 async def test_wrong_credentials_are_denied_access(declared: DynamoDBStream) -> None:
     code = "UnrecognizedClientException"
     with pytest.raises(AccessDeniedError, match="check the access key") as caught:
-        async with source_of(Service(refuses={"DescribeTable": code, "DescribeStream": code}), declared):
+        async with source_of(OneTable(refuses={"DescribeTable": code, "DescribeStream": code}), declared):
             pass
     assert caught.value.code == code
 
 
 async def test_an_endpoint_that_cannot_be_reached_is_named() -> None:
-    async with serving(Service()) as server:
+    async with serving(OneTable()) as server:
         pass
     with pytest.raises(SourceError, match=f"127.0.0.1:{server.port}"):
         async with (
@@ -158,7 +158,7 @@ async def test_an_endpoint_that_cannot_be_reached_is_named() -> None:
 
 
 async def test_a_pin_is_a_cursor_and_the_services_own_second() -> None:
-    async with source_of(Service(), BY_ARN) as source:
+    async with source_of(OneTable(), BY_ARN) as source:
         pin = await source.pin(SHARD)
     assert pin.cursor == "tip"
     assert pin.position == Position.at_timestamp(NOW.timestamp())

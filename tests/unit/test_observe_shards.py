@@ -226,6 +226,7 @@ def test_checkpoint_age_grows_while_a_batch_is_stuck_though_pages_are_empty() ->
     assert room.facts.state == "blocked"
     room.settled(10)
     room.stored()
+    room.pass_(1.0)
     assert (room.checkpoint_age_s, room.facts.state) == (0.0, "reading")
 
 
@@ -259,6 +260,7 @@ def test_a_write_that_began_before_the_last_batch_settled_does_not_cover_it() ->
     room.pass_(4.0)
     assert room.checkpoint_age_s == 4.0
     room.stored(duration_s=0.1)
+    room.pass_(1.0)
     assert room.checkpoint_age_s == 0.0
 
 
@@ -269,6 +271,7 @@ def test_settling_and_writing_at_one_instant_of_a_virtual_clock_is_covered() -> 
     room.settled(1)
     started, room.clock.now = room.clock.now, 1.5  # 1.5 - (1.5 - 0.4) < 0.4
     room.stored(duration_s=room.clock.now - started)
+    room.pass_(1.0)
     assert room.checkpoint_age_s == 0.0
 
 
@@ -280,6 +283,7 @@ def test_a_step_of_the_wall_clock_does_not_keep_a_stored_shard_dirty() -> None:
     room.stored(duration_s=0.01)
     room.pass_(1.0)
     room.stored(duration_s=0.5)
+    room.pass_(1.0)
     assert room.checkpoint_age_s == 0.0
 
 

@@ -42,7 +42,7 @@ def test_public_names_are_sorted_and_listed_once() -> None:
 
 def test_type_checkers_see_the_same_names() -> None:
     tree = ast.parse(Path(streamflow.__file__).read_text())
-    (typed,) = (node for node in tree.body if isinstance(node, ast.If))
+    typed = next(node for node in tree.body if isinstance(node, ast.If))
     names = {alias.asname for node in ast.walk(typed) if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert names == set(streamflow.__all__) - {"__version__"}
 

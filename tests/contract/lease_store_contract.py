@@ -1,0 +1,162 @@
+"""What every lease store keeps, whoever wrote it: a test class that asks for a fixture `store`, to inherit from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from streamflow.leases import Gap, Lease, LeaseState
+from streamflow.positions import LATEST, SHARD_END, TRIM_HORIZON, Position
+
+if TYPE_CHECKING:
+    from streamflow.protocols import LeaseStore
+
+STREAM_ARN = "arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
+LEASE = Lease(pipeline="orders", stream_arn=STREAM_ARN, shard_id="shardId-1")
+TAKERS, ROUNDS, MANY_ROWS = 16, 20, 10_000
+
+POSITIONS = [
+    TRIM_HORIZON,
+    LATEST,
+    SHARD_END,
+    Position.at("123456789012345678901"),
+    Position.after("9" * 40),
+    Position.after("000000000000000000001"),
+    Position.at_timestamp(1_764_000_000.123456),
+    Position.at_timestamp(0.1 + 0.2),
+]
+GAPS = tuple(
+    Gap(lost_from=Position.after(str(10**20 + number)), found_at_s=1_764_000_000.1 + number, cause="trimmed · “so”")
+    for number in range(16)
+)
+
+
+class LeaseStoreContract:
+    pytestmark = pytest.mark.anyio
+
+    # -- rows -----------------------------------------------------------------------------------------------------------
+
+    async def test_an_unknown_row_is_none(self, store: LeaseStore) -> None:
+        assert await store.get(LEASE.key) is None
+        assert list(await store.list("orders", STREAM_ARN)) == []
+
+    async def test_a_new_row_is_stored_at_version_1(self, store: LeaseStore) -> None:
+        stored = await store.create(replace(LEASE, version=41))
+        assert stored == replace(LEASE, version=1)
+        assert await store.get(LEASE.key) == stored
+
+    @pytest.mark.parametrize("position", POSITIONS, ids=str)
+    async def test_positions_of_all_kinds_come_back_equal(self, store: LeaseStore, position: Position) -> None:
+        stored = await store.create(replace(LEASE, checkpoint=position))
+        found = await store.get(LEASE.key)
+        assert found == stored
+        assert found is not None
+        assert (found.checkpoint, found.checkpoint.order) == (position, position.order)
+
+    @pytest.mark.parametrize("state", LeaseState)
+    async def test_every_field_comes_back_equal(self, store: LeaseStore, state: LeaseState) -> None:
+        full = replace(
+            LEASE,
+            owner="worker-ä/0",
+            epoch=2**40,
+            state=state,
+            checkpoint=Position.after("9" * 40),
+            parents=("shardId-a", "shardId-b"),
+            children=("shardId-c", "shardId-d"),
+            gaps=GAPS,
+        )
+        await store.create(LEASE)
+        stored = await store.update(full, expected_version=1)
+        assert stored == replace(full, version=2)
+        assert await store.get(LEASE.key) == stored
+        assert list(await store.list("orders", STREAM_ARN)) == [stored]
+        assert await store.update(LEASE, expected_version=2) == await store.get(LEASE.key) == replace(LEASE, version=3)
+
+    async def test_ten_thousand_rows_are_listed(self, store: LeaseStore) -> None:
+        rows = [replace(LEASE, shard_id=f"shardId-{number:08d}") for number in range(MANY_ROWS)]
+        async with anyio.create_task_group() as tasks:
+            for row in rows:
+                tasks.start_soon(store.create, row)
+        listed = await store.list("orders", STREAM_ARN)
+        assert sorted(listed, key=lambda row: row.shard_id) == [replace(row, version=1) for row in rows]
+
+    async def test_pipelines_and_streams_do_not_see_each_other(self, store: LeaseStore) -> None:
+        rows = [
+            replace(LEASE, pipeline=pipeline, stream_arn=stream_arn, owner=f"{pipeline} {stream_arn}")
+            for pipeline in ("orders", "Orders")
+            for stream_arn in (STREAM_ARN, STREAM_ARN + "1")
+        ]
+        for row in rows:
+            assert await store.create(row) is not None
+        assert await store.delete(rows[0].key, expected_version=1)
+        for row in rows[1:]:
+            assert list(await store.list(row.pipeline, row.stream_arn)) == [replace(row, version=1)]
+            assert await store.get(row.key) == replace(row, version=1)
+
+    # -- conflicts ------------------------------------------------------------------------------------------------------
+
+    async def test_a_row_is_created_once(self, store: LeaseStore) -> None:
+        stored = await store.create(LEASE)
+        assert await store.create(replace(LEASE, owner="late")) is None
+        assert await store.get(LEASE.key) == stored
+
+    @pytest.mark.parametrize("version", [0, 1, 3])
+    async def test_a_write_on_another_version_is_a_conflict_and_changes_nothing(
+        self, store: LeaseStore, version: int
+    ) -> None:
+        await store.create(LEASE)
+        stored = await store.update(replace(LEASE, owner="first"), expected_version=1)
+        assert await store.update(replace(LEASE, owner="second"), expected_version=version) is None
+        assert not await store.delete(LEASE.key, expected_version=version)
+        assert await store.get(LEASE.key) == stored
+
+    async def test_the_version_of_the_argument_decides_nothing(self, store: LeaseStore) -> None:
+        await store.create(LEASE)
+        assert await store.update(replace(LEASE, version=99), expected_version=1) == replace(LEASE, version=2)
+
+    async def test_a_row_that_is_gone_is_a_conflict(self, store: LeaseStore) -> None:
+        assert await store.update(LEASE, expected_version=0) is None
+        assert not await store.delete(LEASE.key, expected_version=0)
+        assert await store.get(LEASE.key) is None
+
+    async def test_a_deleted_row_is_gone_and_can_be_created_anew(self, store: LeaseStore) -> None:
+        await store.create(LEASE)
+        await store.update(LEASE, expected_version=1)
+        assert await store.delete(LEASE.key, expected_version=2)
+        assert await store.get(LEASE.key) is None
+        assert list(await store.list("orders", STREAM_ARN)) == []
+        assert await store.create(LEASE) == replace(LEASE, version=1)
+
+    async def test_of_sixteen_takers_exactly_one_wins_each_round(self, store: LeaseStore) -> None:
+        seen = await store.create(LEASE)
+        for _ in range(ROUNDS):
+            assert seen is not None
+            winners: list[Lease] = []
+
+            async def take(name: str, seen: Lease = seen, winners: list[Lease] = winners) -> None:
+                wanted = replace(seen, owner=name, epoch=seen.epoch + 1)
+                if (taken := await store.update(wanted, expected_version=seen.version)) is not None:
+                    winners.append(taken)
+
+            async with anyio.create_task_group() as tasks:
+                for taker in range(TAKERS):
+                    tasks.start_soon(take, f"worker-{taker}")
+            seen = await store.get(LEASE.key)
+            assert [seen] == winners
+        assert seen is not None
+        assert (seen.epoch, seen.version) == (ROUNDS, ROUNDS + 1)
+
+    async def test_of_sixteen_creators_exactly_one_wins(self, store: LeaseStore) -> None:
+        winners: list[Lease] = []
+
+        async def create(name: str) -> None:
+            if (created := await store.create(replace(LEASE, owner=name))) is not None:
+                winners.append(created)
+
+        async with anyio.create_task_group() as tasks:
+            for taker in range(TAKERS):
+                tasks.start_soon(create, f"worker-{taker}")
+        assert winners == [await store.get(LEASE.key)]
