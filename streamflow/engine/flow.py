@@ -52,7 +52,7 @@ class Surroundings:
         for observer in self.observers:
             try:
                 observer(event)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - an observer is somebody else's code
                 # Neither its message nor its traceback: both may quote what the observer looked at.
                 names = type(observer).__name__, type(event).__name__, type(error).__name__
                 _logger.error("observer failed observer=%s event=%s error_type=%s", *names)  # noqa: TRY400

@@ -157,8 +157,8 @@ async def test_an_endpoint_that_cannot_be_reached_is_named() -> None:
             pass
 
 
-async def test_a_pin_is_a_cursor_and_the_services_own_second() -> None:
+async def test_a_pin_is_a_cursor_and_the_second_before_the_services_own() -> None:
     async with source_of(OneTable(), BY_ARN) as source:
         pin = await source.pin(SHARD)
     assert pin.cursor == "tip"
-    assert pin.position == Position.at_timestamp(NOW.timestamp())
+    assert pin.position == Position.at_timestamp(NOW.timestamp() - 1)
