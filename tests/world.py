@@ -36,6 +36,8 @@ class FaultyStore:
     def __init__(self, inner: MemoryStore) -> None:
         self.inner = inner
         self.down = False
+        self.latency_s = 0.05
+        """On the way there, and again on the way back: whoever is cancelled in between does not know what happened."""
         self.lose_answers = 0
         self.lose_requests = 0
         self.writes = 0
@@ -62,7 +64,9 @@ class FaultyStore:
         if self.lose_requests:
             self.lose_requests -= 1
             raise UnknownOutcomeError("the request was lost")
+        await anyio.sleep(self.latency_s)
         stored = await self.inner.update(lease, expected_version=expected_version)
+        await anyio.sleep(self.latency_s)
         if self.lose_answers:
             self.lose_answers -= 1
             raise UnknownOutcomeError("the answer was lost")

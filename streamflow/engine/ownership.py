@@ -60,16 +60,27 @@ class HeldLease:
             if not self.valid:
                 self.lose()
                 raise LeaseLostError(f"the lease of {self.shard_id} was not renewed in time")
-            wanted = replace(self.lease, **changes)
             sent_at = self.around.clock.monotonic()
-            try:
-                stored = await self.around.store.update(wanted, expected_version=self.lease.version)
-            except UnknownOutcomeError:
-                stored = await self._read_back(wanted)
+            stored = await self._update(replace(self.lease, **changes))
             if stored is None:
                 self.lose()
-                raise LeaseLostError(f"somebody else wrote the lease of {self.shard_id}")
+                raise LeaseLostError(
+                    f"somebody else wrote the lease of {self.shard_id}, or the store gave no answer in time"
+                )
             self.lease, self.sent_at = stored, sent_at
+
+    async def _update(self, wanted: Lease) -> Lease | None:
+        """The row as stored; None on conflict, and where no answer came while the lease was valid.
+
+        Not to be cancelled: a write that was given up half-way may have happened, and then every later one would conflict.
+        """
+        patience_s = self.valid_until - self.around.clock.monotonic()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(patience_s):
+            try:
+                return await self.around.store.update(wanted, expected_version=self.lease.version)
+            except UnknownOutcomeError:
+                return await self._read_back(wanted)
+        return None
 
     async def _read_back(self, wanted: Lease) -> Lease | None:
         """Decide what became of a write whose answer was lost: ours if it is there, void if the old row is."""
@@ -128,9 +139,11 @@ class Ownership:
         """
         around = self.flow.around
         sent_at = around.clock.monotonic()
-        taken = await around.store.update(
-            replace(row, owner=around.options.worker_id, epoch=row.epoch + 1), expected_version=row.version
-        )
+        wanted = replace(row, owner=around.options.worker_id, epoch=row.epoch + 1)
+        taken = None
+        # Not to be cancelled half-way: a lease of ours that we do not know of would stay idle until it ran out.
+        with anyio.CancelScope(shield=True), anyio.move_on_after(around.options.store_deadline_s):
+            taken = await around.store.update(wanted, expected_version=row.version)
         if taken is None:
             return None
         held = HeldLease(taken, around, sent_at)

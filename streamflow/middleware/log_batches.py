@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def log_batches(logger: logging.Logger | None = None, *, level: int = logging.DEBUG) -> Middleware:
-    """Log pipeline, shard, number of records, attempt, seconds and outcome of each batch; never what is in it."""
+    """Log pipeline, shard, records, bytes of the event, attempt, seconds and outcome of each batch; never what is in it."""
     log = logger or logging.getLogger("streamflow.batches")
     clock = SystemClock()
 
@@ -32,10 +32,11 @@ def log_batches(logger: logging.Logger | None = None, *, level: int = logging.DE
         finally:
             log.log(
                 level,
-                "batch pipeline=%s shard=%s records=%d attempt=%d seconds=%.3f outcome=%s",
+                "batch pipeline=%s shard=%s records=%d bytes=%d attempt=%d seconds=%.3f outcome=%s",
                 batch.pipeline,
                 batch.shard.shard_id,
                 len(batch),
+                batch.lambda_event_bytes,
                 batch.attempt,
                 clock.monotonic() - started,
                 outcome,

@@ -173,6 +173,18 @@ async def test_a_handler_that_takes_too_long_is_cancelled_and_retried() -> None:
     assert type(failed.error).__name__ == "HandlerTimeoutError"
 
 
+async def test_a_stop_in_the_middle_of_a_checkpoint_stores_and_releases_all_the_same() -> None:
+    world = World(shards=1)
+    async with world.working(checkpoint_interval_s=0) as worker:
+        world.write("a")
+        await world.until(world.everything_delivered)
+        await anyio.sleep(0.06)  # the first checkpoint is on its way back
+        worker.stop()
+    (row,) = (await world.rows()).values()
+    assert row.owner is None
+    assert row.checkpoint.kind is PositionKind.AFTER_SEQUENCE_NUMBER
+
+
 async def test_an_idle_worker_stops_at_once() -> None:
     world = World(shards=3)
     async with world.working() as worker:

@@ -208,10 +208,12 @@ async def test_a_delivered_batch_is_one_line_of_facts(caplog: pytest.LogCaptureF
     async def rest(batch: Batch) -> None:
         await anyio.sleep(1.5)
 
+    batch = a_batch("a", "b")
     with caplog.at_level(logging.DEBUG, "streamflow.batches"):
-        await log_batches()(a_batch("a", "b").again(), rest)
+        await log_batches()(batch.again(), rest)
     assert caplog.messages == [
-        "batch pipeline=orders shard=shardId-1 records=2 attempt=2 seconds=1.500 outcome=delivered"
+        f"batch pipeline=orders shard=shardId-1 records=2 bytes={len(batch.lambda_event_json())} attempt=2 "
+        "seconds=1.500 outcome=delivered"
     ]
 
 
