@@ -107,7 +107,9 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             f"lease store {path}: it has schema {version}, written by a newer streamflow; this one knows schema "
             f"{SCHEMA_VERSION} (upgrade, or name another path)"
         )
-    if version == 0 and connection.execute("SELECT 1 FROM sqlite_schema").fetchone():
+    # One look at all names: between two, another process may have made our tables.
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    if names and "streamflow_schema" not in names:
         raise StoreError(f"lease store {path}: it is the database of another program (name another path)")
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
