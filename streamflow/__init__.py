@@ -42,7 +42,31 @@ _HOMES = {
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME_OF)]  # noqa: PLE0604 - every element is a string
+__all__ = [
+    "__version__",
+    "App",
+    "AwsOptions",
+    "Batch",
+    "ConfigError",
+    "DynamoDBStream",
+    "Handler",
+    "HttpOptions",
+    "LambdaFunction",
+    "Middleware",
+    "Observer",
+    "PartialFailure",
+    "Pipeline",
+    "Position",
+    "Record",
+    "Shard",
+    "Sink",
+    "SinkBusyError",
+    "Source",
+    "StreamflowError",
+    "Writer",
+    "run",
+    "running",
+]
 
 
 if not TYPE_CHECKING:

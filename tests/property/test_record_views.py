@@ -81,7 +81,7 @@ def _plain(value: Any) -> Any:
     """boto3 wraps bytes into a class of its own."""
     match value:
         case Binary():
-            return bytes(value)
+            return bytes(value.value)
         case set():
             return {_plain(member) for member in value}
         case list():
@@ -157,7 +157,12 @@ def test_a_delete_by_time_to_live_passes_its_images_byte_for_byte(old: Any, kind
 # --- damage ----------------------------------------------------------------------------------------------------------
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.just(SECRET) | st.text(max_size=5),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False)
+    | st.just(SECRET)
+    | st.text(max_size=5),
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(

@@ -212,8 +212,10 @@ async def test_a_delivered_batch_is_one_line_of_facts(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.DEBUG, "streamflow.batches"):
         await log_batches()(batch.again(), rest)
     assert caplog.messages == [
-        f"batch pipeline=orders shard=shardId-1 records=2 bytes={len(batch.lambda_event_json())} attempt=2 "
-        "seconds=1.500 outcome=delivered"
+        (
+            f"batch pipeline=orders shard=shardId-1 records=2 bytes={len(batch.lambda_event_json())} attempt=2 "
+            "seconds=1.500 outcome=delivered"
+        )
     ]
 
 
