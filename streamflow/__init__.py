@@ -43,7 +43,6 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "__version__",
     "App",
     "AwsOptions",
     "Batch",
@@ -64,6 +63,7 @@ __all__ = [
     "Source",
     "StreamflowError",
     "Writer",
+    "__version__",
     "run",
     "running",
 ]
