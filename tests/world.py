@@ -82,6 +82,7 @@ class World:
     """One table `orders` with a stream; `deliveries` are (key, version) in the order in which handlers accepted them."""
 
     shards: int = 2
+    worker_buffer_bytes_max: int = 1 << 28
     options: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
     deliveries: list[tuple[str, int]] = field(default_factory=list)
@@ -126,7 +127,7 @@ class World:
             clock=self.clock,
             observers=(self.events.append,),
             random=Random(7),
-            read_ahead=ReadAhead(1 << 28),
+            read_ahead=ReadAhead(self.worker_buffer_bytes_max),
         )
         flow = Flow(
             name="p",

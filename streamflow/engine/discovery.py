@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from streamflow import events
+from streamflow.engine.ownership import side_by_side
 from streamflow.engine.reader import error_code
 from streamflow.errors import LeaseLostError, SourceError, StoreError
 from streamflow.leases import STREAM_ROW, Lease, LeaseState
@@ -86,12 +87,15 @@ class Discovery:
         self._note_listing(listed, created, (), started)
 
     async def _pin(self, shards: Sequence[Shard]) -> dict[str, Position]:
-        tips = {}
-        for shard in shards:
+        tips: dict[str, Position] = {}
+
+        async def pin_one(shard: Shard) -> None:
             pin = await self.flow.source.pin(shard)
             tips[shard.shard_id] = pin.position
             if pin.cursor is not None:
                 self.flow.cursors[shard.shard_id] = pin.cursor
+
+        await side_by_side(pin_one, shards)
         return tips
 
     async def _audit(self, rows: Mapping[str, Lease]) -> None:

@@ -7,15 +7,15 @@ does; past it the worker dispatches nothing and stores nothing. A take continues
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 
 from streamflow import events
-from streamflow.errors import LeaseLostError, StoreError, UnknownOutcomeError
+from streamflow.errors import LeaseLostError, StoreError, UnknownOutcomeError, leading_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from streamflow.engine.flow import Flow, Surroundings
     from streamflow.leases import Lease
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 # The owner believes for 4/5 of the lease duration, observers wait for all of it: the rest is the margin between them.
 _OWN_SHARE = 0.8
 _RENEWALS_PER_LEASE = 3
+# Calls to a store or a stream at the same time, at a start with thousands of shards.
+_SIDE_BY_SIDE_MAX = 128
+
+Item = TypeVar("Item")
 
 
 @dataclass(slots=True, eq=False)
@@ -195,5 +199,34 @@ class Ownership:
         self.flow.around.emit(events.LeaseLost(pipeline=self.flow.name, shard_id=held.shard_id, reason=reason))
 
     async def create(self, rows: Iterable[Lease]) -> list[str]:
-        """Store rows that do not exist yet, in order; the answer names those that were new."""
-        return [row.shard_id for row in rows if await self.flow.around.store.create(row) is not None]
+        """Store rows that do not exist yet; the answer names those that were new.
+
+        Side by side, so that a store may write many at once; in no order, because a child waits for its parents' rows.
+
+        Raises:
+            StoreError: some may not be stored; a repetition is harmless.
+        """
+        created: list[str] = []
+
+        async def create_one(row: Lease) -> None:
+            if await self.flow.around.store.create(row) is not None:
+                created.append(row.shard_id)
+
+        await side_by_side(create_one, rows)
+        return sorted(created)
+
+
+async def side_by_side(function: Callable[[Item], Awaitable[None]], items: Iterable[Item]) -> None:
+    """Await the function for each item, many at a time; the first error ends it, unwrapped."""
+    limiter = anyio.CapacityLimiter(_SIDE_BY_SIDE_MAX)
+
+    async def call(item: Item) -> None:
+        async with limiter:
+            await function(item)
+
+    try:
+        async with anyio.create_task_group() as tasks:
+            for item in items:
+                tasks.start_soon(call, item)
+    except BaseExceptionGroup as group:
+        raise leading_error(group) from None

@@ -24,7 +24,7 @@ import anyio
 
 from streamflow import events
 from streamflow.engine.discovery import Discovery, stream_row
-from streamflow.engine.ownership import Ownership
+from streamflow.engine.ownership import Ownership, side_by_side
 from streamflow.engine.reader import error_code
 from streamflow.engine.shard import ShardWork
 from streamflow.errors import NotFoundError, SourceError, StoreError, StreamDisabledError, leading_error
@@ -182,12 +182,13 @@ class FlowWork:
             shards.start_soon(self._discover, held, name=f"{flow.name}/discovery")
         if stream.state is not LeaseState.ACTIVE:
             return
-        for row in lineage.readable(rows):
-            if flow.stopping.is_set():
-                return
-            if ownership.free(row) and (held := await ownership.take(row)) is not None:
+
+        async def take_one(row: Lease) -> None:
+            if not flow.stopping.is_set() and (held := await ownership.take(row)) is not None:
                 work = ShardWork(flow=flow, ownership=ownership, held=held)
                 shards.start_soon(work.run, name=f"{flow.name}/{row.shard_id}/delivery")
+
+        await side_by_side(take_one, [row for row in lineage.readable(rows) if ownership.free(row)])
         if not self._started:
             self._started = True
             flow.around.emit(

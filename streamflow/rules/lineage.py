@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Plan:
     """What a listing asks for.
 
-    `create` are rows of new shards, parents first; `unblock` rows without parents that are trimmed, to be stored in
+    `create` are rows of new shards; `unblock` rows without parents that are trimmed, to be stored in
     place of the same version; `forget` rows of ended shards that the stream lists no more.
     """
 
@@ -34,23 +34,8 @@ class Plan:
 
 
 def unknown_shards(listed: Mapping[str, Shard], leases: Mapping[str, Lease]) -> list[Shard]:
-    """Listed shards without a row, parents before their children."""
-    ordered: list[Shard] = []
-    done: set[str] = set()
-    for shard_id in sorted(listed):
-        pending = [shard_id]
-        while pending:
-            current = pending[-1]
-            waiting = [p for p in listed[current].parents if p in listed and p not in done and p not in pending]
-            if waiting:
-                pending.extend(waiting)
-                continue
-            pending.pop()
-            if current not in done:
-                done.add(current)
-                if current not in leases:
-                    ordered.append(listed[current])
-    return ordered
+    """Listed shards without a row, by id; the order does not matter, because a child waits for its parents' rows."""
+    return [listed[shard_id] for shard_id in sorted(listed) if shard_id not in leases]
 
 
 def leaves(listed: Mapping[str, Shard]) -> set[str]:

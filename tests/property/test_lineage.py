@@ -74,14 +74,23 @@ def test_an_ended_row_is_forgotten_only_when_nothing_needs_it(first: dict[str, S
     assert not {lease.shard_id for lease in plan.create} & set(rows)
 
 
-def test_new_rows_come_parents_first() -> None:
-    listed = {s.shard_id: s for s in (shard(1, 2), shard(2, 3), shard(3))}
-    assert [s.shard_id for s in lineage.unknown_shards(listed, {})] == ["shard-003", "shard-002", "shard-001"]
-
-
-def test_a_shard_that_names_itself_as_its_ancestor_does_not_hang() -> None:
+def test_a_listing_that_goes_in_circles_is_read_nowhere_and_hangs_nothing() -> None:
     listed = {s.shard_id: s for s in (shard(1, 2), shard(2, 1))}
-    assert {s.shard_id for s in lineage.unknown_shards(listed, {})} == set(listed)
+    rows = stored(lineage.plan(listed, {}, pipeline="p"), {})
+    assert set(rows) == set(listed)
+    assert lineage.readable(rows.values()) == []
+
+
+def test_tens_of_thousands_of_generations_are_fine_in_either_order_of_ids() -> None:
+    count = 30_000
+    rising = {s.shard_id: s for s in (shard(n, *([n - 1] if n else [])) for n in range(count))}
+    falling = {s.shard_id: s for s in (shard(n, *([n + 1] if n + 1 < count else [])) for n in range(count))}
+    for listed in (rising, falling):
+        plan = lineage.plan(listed, {}, pipeline="p")
+        assert len(plan.create) == count
+        rows = stored(plan, {})
+        (oldest,) = lineage.readable(rows.values())
+        assert listed[oldest.shard_id].parents == ()
 
 
 def test_parent_absent_from_listing_but_unfinished_in_the_store_blocks_its_child() -> None:

@@ -415,6 +415,28 @@ async def test_read_ahead_stays_within_its_bound_plus_a_page() -> None:
     assert sorted(world.deliveries) == sorted(world.written)
 
 
+async def test_one_budget_bounds_the_read_ahead_of_all_shards_and_starves_none() -> None:
+    world = World(shards=6, worker_buffer_bytes_max=50_000)
+    gate = anyio.Event()
+
+    async def blocked(batch: Batch) -> None:
+        await gate.wait()
+        await world.accept(batch)
+
+    for _ in range(600):
+        world.write(*KEYS)
+    async with world.working(blocked) as worker:
+        await anyio.sleep(60)
+        biggest = max(page.bytes for page in world.of(events.PageRead))
+        read_ahead = worker.flows[0].around.read_ahead
+        assert read_ahead.bytes <= 50_000 + 6 * biggest
+        assert {event.shard_id for event in world.of(events.PageRead) if event.records} == set(await world.rows())
+        gate.set()
+        await world.until(world.everything_delivered, within_s=600)
+        assert read_ahead.bytes == 0
+    assert sorted(world.deliveries) == sorted(world.written)
+
+
 async def test_the_batching_window_collects_several_polls() -> None:
     world = World(shards=1)
     async with world.working(maximum_batching_window_s=5):
