@@ -39,6 +39,8 @@ class Delivery:
     held: HeldLease
     buffer: ShardBuffer
     checkpoints: Checkpoints
+    in_flight: bool = False
+    """True from the start of an attempt to its end, and for good if it was cancelled in between."""
 
     async def run(self) -> bool:
         """Deliver batch after batch. True: everything to the end of the shard is settled; False: stopped before."""
@@ -107,18 +109,20 @@ class Delivery:
         """One invocation of the chain; the answer is what it raised."""
         timeout_s = self.flow.options.handler_timeout_s
         repeating = self.flow.repeating
+        failure: Exception | None = None
         # Until the attempt has ended, its records count as seen and unsettled: a forced stop names them.
         repeating[self.shard.shard_id] = self.checkpoints.frontier
+        self.in_flight = True
         with anyio.move_on_after(timeout_s) as scope:
             try:
                 await self.flow.chain(batch)
             except Exception as error:  # noqa: BLE001 - whatever a handler raises is a failed attempt
-                repeating.pop(self.shard.shard_id, None)
-                return error
+                failure = error
+        self.in_flight = False
         repeating.pop(self.shard.shard_id, None)
         if scope.cancelled_caught:
             return HandlerTimeoutError(timeout_s or 0.0)
-        return None
+        return failure
 
     def _report_delivered(self, batch: Batch, handler_s: float) -> None:
         clock = self.flow.around.clock

@@ -38,6 +38,8 @@ class ShardWork:
     flow: Flow
     ownership: Ownership
     held: HeldLease
+    _cut_off: bool = False
+    """A batch was given up while the handler had it: the lease is left to run out instead of being released."""
 
     async def run(self) -> None:
         """Work on the shard.
@@ -63,8 +65,10 @@ class ShardWork:
             reason = "failed"
             raise
         finally:
-            if reason in {"stopped", "failed"}:
-                # Every task of ours has ended, so nothing of this shard is in flight any more.
+            if self._cut_off:
+                # What the handler still does in a thread of its own, nobody knows: nobody else may have the shard yet.
+                self.ownership.held.pop(held.shard_id, None)
+            elif reason in {"stopped", "failed"}:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
                     await self.ownership.release(held)
             flow.around.emit(
@@ -101,6 +105,7 @@ class ShardWork:
             async with flow.source.open(shard, held.lease.checkpoint, cursor=cursor) as reader:
                 finished = await self._tend(reader, buffer, delivery, checkpoints)
         finally:
+            self._cut_off = delivery.in_flight
             buffer.close()
             with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
                 await checkpoints.store_last()

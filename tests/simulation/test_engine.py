@@ -223,6 +223,9 @@ async def test_a_batch_that_outlives_the_drain_is_given_up_and_named() -> None:
     (stopped,) = world.of(events.PipelineStopped)
     assert not stopped.drained
     assert list(stopped.repeating) == list(await world.rows())
+    # Whatever the handler started may still go on somewhere: the lease runs out instead of being handed over.
+    (row,) = (await world.rows()).values()
+    assert row.owner == "w1"
 
 
 async def test_a_batch_that_keeps_failing_does_not_hold_up_a_stop() -> None:
