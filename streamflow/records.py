@@ -68,9 +68,6 @@ class _WireRecord(msgspec.Struct, gc=False):
     dynamodb: _WireChange
     eventID: str = ""
     eventName: str = ""
-    eventVersion: str = ""
-    eventSource: str = "aws:dynamodb"
-    awsRegion: str = ""
     userIdentity: _WireIdentity | None = None
 
 

@@ -58,8 +58,3 @@ class Frontier:
         ticket.last = first
         self._open.insert(self._open.index(ticket) + 1, rest)
         return rest
-
-    @property
-    def idle(self) -> bool:
-        """Everything admitted is settled."""
-        return not self._open

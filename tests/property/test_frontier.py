@@ -22,7 +22,6 @@ def test_frontier_is_the_end_of_the_settled_prefix(count: int, random: object) -
         settled.add(index)
         prefix = next((place for place in range(count) if place not in settled), count)
         assert rule.frontier == (Position.after(str(prefix)) if prefix else TRIM_HORIZON)
-    assert rule.idle
 
 
 @given(st.integers(2, 40), st.data())
