@@ -89,6 +89,7 @@ class Batch:
 
     @property
     def first(self) -> Position:
+        """Of the first record; `IndexError` where a layer has left out all of them, as for `last`."""
         return self.records[0].position
 
     @property

@@ -17,7 +17,7 @@ its frontier and releases its lease → the stream's row is released → renewal
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -177,6 +177,7 @@ class FlowWork:
         flow, ownership = self.flow, self.ownership
         stream = next((row for row in rows if row.shard_id == STREAM_ROW), None)
         if stream is None:
+            await self._restore_stream_row(rows)
             return
         if ownership.free(stream) and (held := await ownership.take(stream)) is not None:
             shards.start_soon(self._discover, held, name=f"{flow.name}/discovery")
@@ -200,6 +201,21 @@ class FlowWork:
         if all(row.state is LeaseState.ENDED for row in rows if row.shard_id != STREAM_ROW) and await self._no_more():
             flow.around.emit(events.StreamEnded(pipeline=flow.name, stream_arn=flow.info.stream_arn))
             flow.stop()
+
+    async def _restore_stream_row(self, rows: Sequence[Lease]) -> None:
+        """Somebody removed the row. With the shards' rows still there, the first start is known to be done.
+
+        Raises:
+            StoreError: they are gone as well, and with them how far we were; starting anew by ourselves could lose records.
+        """
+        flow = self.flow
+        if not rows:
+            raise StoreError(
+                f"every lease of pipeline {flow.name!r} is gone from the store: restore them, or start the worker again to "
+                "begin at the starting position"
+            )
+        await flow.around.store.create(replace(stream_row(flow), state=LeaseState.ACTIVE))
+        flow.nudge()
 
     async def _no_more(self) -> bool:
         """Whether the stream will never have another shard."""

@@ -352,6 +352,32 @@ async def test_a_lease_that_somebody_else_wrote_is_given_up_without_a_word_to_th
     assert sorted(world.deliveries) == sorted(world.written)
 
 
+async def test_a_stream_row_removed_by_hand_is_restored_without_a_new_start() -> None:
+    world = World(shards=1)
+    async with world.working(starting_position="LATEST"):
+        rows = await world.store.inner.list("p", world.stream_arn)
+        (stream,) = (row for row in rows if row.shard_id == "stream")
+        assert await world.store.inner.delete(stream.key, expected_version=stream.version)
+        await anyio.sleep(20)
+        world.write(*KEYS)
+        world.controls.rollover("orders")
+        world.write(*KEYS)
+        await world.until(world.everything_delivered)
+    assert sorted(set(world.deliveries)) == sorted(world.written)
+    world.check_order()
+
+
+async def test_leases_that_vanish_altogether_are_reported_and_not_begun_anew() -> None:
+    world = World(shards=1)
+    async with world.working(starting_position="LATEST"):
+        for row in await world.store.inner.list("p", world.stream_arn):
+            assert await world.store.inner.delete(row.key, expected_version=row.version)
+        await world.until(lambda: bool(world.of(events.DiscoveryFailed)))
+        await anyio.sleep(60)
+        assert "every lease of pipeline 'p' is gone" in world.of(events.DiscoveryFailed)[0].message
+        assert await world.rows() == {}
+
+
 async def test_a_store_that_fails_stops_dispatching_before_anybody_else_may_own_the_shard() -> None:
     world = World(shards=1)
     async with world.working():
