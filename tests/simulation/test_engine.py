@@ -119,6 +119,17 @@ async def test_a_killed_worker_repeats_at_most_what_it_had_not_stored() -> None:
     world.check_order()
 
 
+async def test_checkpoints_are_an_interval_apart_while_the_frontier_keeps_moving() -> None:
+    world = World(shards=1)
+    async with world.working(checkpoint_interval_s=5, poll_interval_s=0.01):
+        for _ in range(300):
+            world.write("a")
+            await anyio.sleep(0.1)
+        await world.until(world.everything_delivered)
+        stored = world.of(events.CheckpointStored)
+        assert 4 <= len(stored) <= 8
+
+
 async def test_a_failing_batch_comes_again_and_pins_the_checkpoint() -> None:
     world = World(shards=1)
     attempts: list[int] = []
