@@ -31,7 +31,8 @@ class ReadAhead:
 
     def give_back(self, count: int) -> None:
         self.bytes -= count
-        if count and self.bytes < self.bytes_max:
+        if count:
+            # Also while over the bound: a shard that holds nothing any more may read, whatever the others hold.
             self._freed.set()
             self._freed = anyio.Event()
 

@@ -57,7 +57,9 @@ class Discovery:
             await self.find_children(lineage.awaiting_children(rows.values()))
         except (SourceError, StoreError) as error:
             self._failures += 1
-            return self._report_failure(error)
+            delay_s = DISCOVERY_BACKOFF.delay_s(self._failures, self.flow.around.random)
+            self._report_failure(error, delay_s)
+            return delay_s
         except LeaseLostError:
             return 0.0
         self._failures = 0
@@ -138,19 +140,22 @@ class Discovery:
                 continue
             delay_s = CHILDREN_BACKOFF.delay_s(times + 1, self.flow.around.random)
             self._asked[row.shard_id] = times + 1, clock.monotonic() + delay_s
-            found = await look_up_children(self.flow, self.ownership, row)
+            try:
+                found = await look_up_children(self.flow, self.ownership, row)
+            except SourceError as error:
+                # One shard that cannot be asked about must not keep the others waiting.
+                self._report_failure(error, delay_s)
+                continue
             if found is not None:
                 await store.update(_ended(row, found), expected_version=row.version)
                 self.flow.nudge()
 
-    def _report_failure(self, error: Exception) -> float:
-        delay_s = DISCOVERY_BACKOFF.delay_s(self._failures, self.flow.around.random)
+    def _report_failure(self, error: Exception, retry_after_s: float) -> None:
         self.flow.around.emit(
             events.DiscoveryFailed(
-                pipeline=self.flow.name, code=error_code(error), message=str(error), retry_after_s=delay_s
+                pipeline=self.flow.name, code=error_code(error), message=str(error), retry_after_s=retry_after_s
             )
         )
-        return delay_s
 
 
 def _ended(row: Lease, children: tuple[str, ...]) -> Lease:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import anyio
 import pytest
 
 from streamflow import events
 from streamflow.batches import Batch  # noqa: TC001 - handlers are inspected
-from streamflow.errors import PartialFailure, RequestRefusedError, StreamflowError, TrimmedError
+from streamflow.errors import PartialFailure, RequestRefusedError, SourceError, StreamflowError, TrimmedError
 from streamflow.leases import LeaseState
 from streamflow.positions import PositionKind
+from streamflow.testing.memory_source import MemorySource
 from virtual import VirtualLoop
 from world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamflow.records import Shard
 
 pytestmark = pytest.mark.anyio
 
@@ -286,6 +294,30 @@ async def test_children_that_are_listed_late_are_found() -> None:
     assert {row.state for row in (await world.rows()).values()} == {LeaseState.ACTIVE, LeaseState.ENDED}
 
 
+async def test_one_shard_that_cannot_be_asked_about_keeps_no_other_waiting() -> None:
+    world = World(shards=3, tables={"children_delay_s": 5.0})
+    refused = min(world.controls.shard_ids("orders"))
+
+    class Picky(MemorySource):
+        async def children(self, shard: Shard) -> Sequence[Shard]:
+            if shard.shard_id == refused:
+                raise SourceError("not this one")
+            return await super().children(shard)
+
+    worker = await world.worker()
+    worker.flows[0].source = Picky(world.controls.tables, world.stream_arn)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await worker.wait_started()
+        world.controls.rollover("orders")
+        await anyio.sleep(90)
+        worker.stop()
+    states = {shard_id: row.state for shard_id, row in (await world.rows()).items()}
+    assert states.pop(refused) is LeaseState.AWAITING_CHILDREN
+    assert sorted(states.values(), key=str) == [LeaseState.ACTIVE] * 2 + [LeaseState.ENDED] * 2
+    assert world.of(events.DiscoveryFailed)
+
+
 async def test_a_disabled_stream_is_read_to_its_end_and_then_the_run_ends() -> None:
     world = World(shards=3)
     world.write(*KEYS)
@@ -475,6 +507,35 @@ async def test_one_budget_bounds_the_read_ahead_of_all_shards_and_starves_none()
         await world.until(world.everything_delivered, within_s=600)
         assert read_ahead.bytes == 0
     assert sorted(world.deliveries) == sorted(world.written)
+
+
+async def test_a_shard_that_never_settles_does_not_hold_up_the_others_when_the_budget_is_used_up() -> None:
+    world = World(shards=3, worker_buffer_bytes_max=20_000)
+    stuck: set[str] = set()
+    gate = anyio.Event()
+
+    async def one_is_stuck(batch: Batch) -> None:
+        stuck.add(min(await world.rows()))
+        if batch.shard.shard_id in stuck:
+            await gate.wait()
+        await anyio.sleep(0.5)  # while the others read ahead
+        await world.accept(batch)
+
+    for _ in range(600):
+        world.write(*KEYS)
+    async with world.working(one_is_stuck):
+        await anyio.sleep(120)
+        delivered = {batch.shard.shard_id: 0 for batch in world.batches}
+        for batch in world.batches:
+            delivered[batch.shard.shard_id] += len(batch)
+        gate.set()
+        await world.until(world.everything_delivered, within_s=600)
+    totals = dict.fromkeys(delivered, 0)
+    for batch in world.batches:
+        if batch.shard.shard_id in totals:
+            totals[batch.shard.shard_id] += len(batch)
+    assert len(delivered) == 2
+    assert delivered == totals
 
 
 async def test_the_batching_window_collects_several_polls() -> None:
