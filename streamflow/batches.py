@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -58,6 +59,35 @@ class Ledger:
         return counts
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
+class Window:
+    """The tumbling window that a batch belongs to: [`start_s`, `end_s`), seconds since the Unix epoch.
+
+    `state` is what the window's earlier invocations left, `{}` at its first. A handler changes it in place or assigns
+    another JSON object; it is kept when the invocation succeeds, and every retry begins with the one before.
+    """
+
+    start_s: int
+    end_s: int
+    state: dict[str, Any]
+    is_final: bool = False
+    """The window is over: the batch has no records, and the state is not kept any more."""
+    is_terminated_early: bool = False
+    """Final because the state passed 1 MB; the same window goes on with an empty one."""
+
+    def lambda_members(self, shard: Shard) -> dict[str, object]:
+        """What a Lambda event carries beside `Records`."""
+        start, end = (f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}" for at in (self.start_s, self.end_s))
+        return {
+            "window": {"start": start, "end": end},
+            "state": self.state,
+            "shardId": shard.shard_id,
+            "eventSourceARN": shard.stream_arn,
+            "isFinalInvokeForWindow": self.is_final,
+            "isWindowTerminatedEarly": self.is_terminated_early,
+        }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
     """Records of one shard in stream order, for one invocation of the handler.
@@ -72,6 +102,7 @@ class Batch:
     epoch: int = 0
     attempt: int = 1
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    window: Window | None = None
     ledger: Ledger = field(init=False)
     _original: Ledger | None = None
 
@@ -123,11 +154,15 @@ class Batch:
     def lambda_event_json(self) -> bytes:
         """The event that AWS Lambda would send for this batch, spliced from the raw records."""
         tail = _event_source_tail(self.shard.stream_arn)
-        return _EVENT_OPEN + b",".join([splice_lambda_record(record, tail) for record in self.records]) + _EVENT_CLOSE
+        records = _EVENT_OPEN + b",".join([splice_lambda_record(record, tail) for record in self.records])
+        if self.window is None:
+            return records + _EVENT_CLOSE
+        return records + b"]," + orjson.dumps(self.window.lambda_members(self.shard))[1:]
 
     def lambda_event(self) -> dict[str, object]:
         """The same event as Python objects."""
-        return {"Records": [record.lambda_event() for record in self.records]}
+        records = [record.lambda_event() for record in self.records]
+        return {"Records": records} | ({} if self.window is None else self.window.lambda_members(self.shard))
 
 
 def lambda_event_bytes(records: Sequence[Record]) -> int:

@@ -26,6 +26,16 @@ class ConfigError(StreamflowError):
         super().__init__("\n".join(self.problems))
 
 
+class PatternError(StreamflowError):
+    """A filter pattern that cannot be compiled: Lambda's text and, after it, the reason and the place."""
+
+    def __init__(self, reason: str, *, path: str = "") -> None:
+        self.reason = reason
+        self.path = path
+        where = f" at {path}" if path else ""
+        super().__init__(f"Invalid filter pattern definition. ({reason}{where})")
+
+
 class MalformedRecordError(StreamflowError):
     """A record that does not have the shape of a DynamoDB stream record."""
 
@@ -126,7 +136,27 @@ class HandlerTimeoutError(StreamflowError):
 
 
 class LambdaFunctionError(StreamflowError):
-    """A Lambda function failed as a whole: it raised, ran out of time, or returned a response that means so."""
+    """A Lambda function failed as a whole: it raised, ran out of time, or returned a response that means so.
+
+    `function_error` is Lambda's word for it: "Unhandled", or None where the function returned a response.
+    """
+
+    def __init__(self, message: str, *, function_error: str | None = "Unhandled") -> None:
+        self.function_error = function_error
+        super().__init__(message)
+
+
+class EventTooLargeError(StreamflowError):
+    """The event of a single record is beyond the limit of an invocation: it never reaches the handler."""
+
+    def __init__(self, *, event_bytes: int, bytes_max: int) -> None:
+        self.event_bytes = event_bytes
+        self.bytes_max = bytes_max
+        super().__init__(f"the event of one record has {event_bytes} bytes, an invocation takes {bytes_max}")
+
+
+class WindowStateError(StreamflowError):
+    """A handler left a tumbling window without a state, or with one that is no JSON object."""
 
 
 class UnaccountedRecordsError(StreamflowError):
@@ -139,6 +169,17 @@ class UnaccountedRecordsError(StreamflowError):
             f"{self.sequence_numbers[0]}: a middleware must await call_next(batch), "
             "or drop with batch.without(predicate, reason=…)"
         )
+
+
+class DestinationError(StreamflowError):
+    """An on-failure destination did not take a batch: it is tried again, and the checkpoint waits.
+
+    `code` is the service's own error code, or a name for what happened on the way there.
+    """
+
+    def __init__(self, message: str, *, code: str) -> None:
+        self.code = code
+        super().__init__(message)
 
 
 class PluginError(StreamflowError):

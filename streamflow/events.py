@@ -64,6 +64,8 @@ class ShardClosed:
     shard_id: str
     reason: str
     children: tuple[str, ...] = ()
+    abandoned: int = 0
+    """Records that were read and not settled: they will be read again by whoever works on the shard next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +88,12 @@ class PageRead:
     millis_behind: int | None = None
     buffered_bytes: int = 0
     """Read ahead for this shard after this page."""
+    filtered: int = 0
+    """Of `records`, those that no filter lets pass: they are settled."""
+    last: Position | None = None
+    """Of the newest record of the page; None for an empty page."""
+    ended: bool = False
+    """The shard has no more records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +126,10 @@ class RecordsTrimmed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchDelivered:
-    """`delivered` + the sum of `dropped` = `records`; `handler_s` is the last attempt's time in chain and handler."""
+    """`delivered` + the sum of `dropped` = `records`; `handler_s` is the last attempt's time in chain and handler.
+
+    A final invocation of a tumbling window has 0 records.
+    """
 
     pipeline: str
     shard_id: str
@@ -132,11 +143,13 @@ class BatchDelivered:
     last_created_at_s: float
     now_s: float
     """Wall clock at the end of the handler."""
+    partial: bool = False
+    """The done part of an invocation that failed from a record on: `BatchFailed` tells of the same invocation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchFailed:
-    """One attempt failed; the batch, or what a partial failure left of it, comes again after `retry_after_s`."""
+    """One attempt failed; what is left of the batch comes again after `retry_after_s`, in parts or whole, or is given up."""
 
     pipeline: str
     shard_id: str
@@ -145,6 +158,71 @@ class BatchFailed:
     handler_s: float
     error: BaseException
     retry_after_s: float
+    invoked: bool = True
+    """False where the records never reached the handler: the sink was busy, or their event is too large."""
+    last_created_at_s: float = 0.0
+    now_s: float = 0.0
+    """Wall clock at the end of the attempt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsDiscarded:
+    """Records given up after their retries or their age: in each of `destinations`, or lost where there is none."""
+
+    pipeline: str
+    shard_id: str
+    records: int
+    condition: str
+    invoke_count: int
+    destinations: tuple[str, ...]
+    first: Position | None
+    last: Position | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationFailed:
+    """A destination did not take a discarded batch; it is tried again after `retry_after_s`, and the checkpoint waits."""
+
+    pipeline: str
+    shard_id: str
+    destination: str
+    records: int
+    attempt: int
+    error: BaseException
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsParked:
+    """Records set aside with their items: `opened` items are new among the parked ones, `parked_keys` is how many there are."""
+
+    pipeline: str
+    shard_id: str
+    records: int
+    opened: int
+    parked_keys: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParkingFailed:
+    """The store did not take the records to be parked; it is tried again after `retry_after_s`, and the checkpoint waits."""
+
+    pipeline: str
+    shard_id: str
+    error: BaseException
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowClosed:
+    """A tumbling window's final invocation is done; `early` where its state had passed 1 MB."""
+
+    pipeline: str
+    shard_id: str
+    start_s: int
+    end_s: int
+    early: bool
+    state_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,6 +304,11 @@ Event: TypeAlias = (
     | RecordsTrimmed
     | BatchDelivered
     | BatchFailed
+    | RecordsDiscarded
+    | DestinationFailed
+    | RecordsParked
+    | ParkingFailed
+    | WindowClosed
     | CheckpointStored
     | CheckpointFailed
     | LeaseTaken

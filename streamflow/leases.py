@@ -28,11 +28,20 @@ class Gap:
     cause: str
 
 
+@dataclass(frozen=True, slots=True)
+class WindowState:
+    """The open tumbling window of a shard: it began at `start_s` (Unix epoch), `state` is a JSON object as text."""
+
+    start_s: int
+    state: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """One row. `version` grows with every write and is what compare-and-set compares; `epoch` grows with every owner.
 
-    `gaps` keeps the newest 16. A store returns rows exactly as they were written, `version` included.
+    `gaps` keeps the newest 16. `window` goes with `checkpoint`: it is the state behind exactly these records. A store
+    returns rows exactly as they were written, `version` included.
     """
 
     pipeline: str
@@ -46,6 +55,7 @@ class Lease:
     parents: tuple[str, ...] = ()
     children: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    window: WindowState | None = None
 
     @property
     def key(self) -> LeaseKey:

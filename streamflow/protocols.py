@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from streamflow.batches import Batch
+    from streamflow.dead_letters import DeadLetter, DiscardedBatch, Drawer, LetterQuery
     from streamflow.events import Event
     from streamflow.leases import Lease, LeaseKey
     from streamflow.positions import Position
@@ -157,6 +158,62 @@ class LeaseStore(Protocol):
 
     async def delete(self, key: LeaseKey, *, expected_version: int) -> bool:
         """Remove the row if its version is still `expected_version`; False means conflict."""
+        ...
+
+
+class DeadLetterStore(Protocol):
+    """Two drawers of whole records: given up ("dead"), and set aside with their item's key ("parked").
+
+    Durable when a call returns. Every call may raise `StoreError`; all may be repeated.
+    """
+
+    async def keep(self, letters: Sequence[DeadLetter]) -> None:
+        """Put into the drawer "dead". A record that is there already keeps its id and gets the new reason and counts."""
+        ...
+
+    async def park(self, letters: Sequence[DeadLetter], *, opening: bool = False) -> frozenset[str]:
+        """Put into the drawer "parked", in one step with the look whether their keys are parked there now.
+
+        The answer names the item keys whose letters were taken: all of them if `opening`, else those that have letters
+        of this pipeline and stream in the drawer already. Letters of other keys are not stored.
+        """
+        ...
+
+    async def parked_keys(self, pipeline: str, stream_arn: str) -> frozenset[str]:
+        """The item keys with letters in the drawer "parked"."""
+        ...
+
+    async def letters(self, query: LetterQuery) -> Sequence[DeadLetter]:
+        """By ascending id, `query.limit` at most."""
+        ...
+
+    async def count(self, query: LetterQuery) -> int:
+        """How many there are, whatever `limit` says."""
+        ...
+
+    async def remove(self, drawer: Drawer, ids: Sequence[int]) -> int:
+        """Delete; the answer is how many were there."""
+        ...
+
+
+class StateStore(LeaseStore, DeadLetterStore, Protocol):
+    """Everything durable of a worker in one place."""
+
+
+class Destination(Protocol):
+    """Where batches go that are given up."""
+
+    @property
+    def name(self) -> str:
+        """For events and logs: `dead_letters`, or an ARN."""
+        ...
+
+    async def send(self, discarded: DiscardedBatch, /) -> None:
+        """Hand over; durable when it returns. May be called again with the same batch.
+
+        Raises:
+            DestinationError, StoreError: it was not taken, or nobody knows; the engine tries again until it is.
+        """
         ...
 
 

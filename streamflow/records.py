@@ -176,6 +176,15 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
         return self._keys  # type: ignore[no-any-return]
 
     @property
+    def item_key(self) -> str:
+        """The item's key as canonical JSON text: the same whatever the order of its attributes."""
+        try:
+            keys = orjson.loads(memoryview(self._open().dynamodb.Keys))
+        except orjson.JSONDecodeError as error:
+            self._refuse("it has no Keys" if not len(self._open().dynamodb.Keys) else _without_data(error))
+        return orjson.dumps(keys, option=orjson.OPT_SORT_KEYS).decode()
+
+    @property
     def new_image(self) -> dict[str, NativeValue] | None:
         """The item after the change; None on REMOVE, and where the view type leaves it out."""
         if self._new_image is _UNREAD:

@@ -1,0 +1,72 @@
+"""What was given up or set aside: a batch on its way to a destination, and the whole records that a store keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from streamflow.batches import Batch
+
+Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
+Drawer = Literal["dead", "parked"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscardedBatch:
+    """Records that are given up together, in stream order; none in a final invocation of a tumbling window.
+
+    `batch.window` is set for tumbling windows. `invoke_count` is at least 1, also where age came before any invocation.
+    """
+
+    batch: Batch
+    condition: Condition
+    invoke_count: int
+    discarded_at_s: float
+    """Seconds since the Unix epoch."""
+    error: BaseException | None = None
+    """What the last attempt raised; None where there was no attempt."""
+    responded: bool = False
+    """The handler was invoked and the retries are used up: Lambda tells about the last response."""
+    function_error: str | None = None
+    """Lambda's word for the failure: "Unhandled", or None for a response that reported failures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """One whole record in a store. `(pipeline, stream_arn, shard_id, sequence_number)` names it in its drawer.
+
+    `sequence_number` of a record that has none that can be read is `sha256:` and the digest of the record. `item_key` is
+    `Record.item_key`; empty where the keys cannot be read. `record` is the JSON as the service sent it.
+    """
+
+    pipeline: str
+    stream_arn: str
+    shard_id: str
+    sequence_number: str
+    item_key: str
+    record: bytes
+    reason: str
+    """A `Condition`, or `KeyParked` for a record that only follows one."""
+    error_type: str = ""
+    error_text: str = ""
+    """May quote the record: for `show`, never for logs."""
+    invoke_count: int = 0
+    kept_at_s: float = 0.0
+    """Seconds since the Unix epoch."""
+    id: int = 0
+    """Given by the store, growing: letters of one item come in the order in which they were kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterQuery:
+    """Which letters: all conditions hold together; None and the empty tuple do not restrict."""
+
+    drawer: Drawer
+    pipeline: str | None = None
+    stream_arn: str | None = None
+    shard_id: str | None = None
+    item_key: str | None = None
+    ids: tuple[int, ...] = ()
+    after_id: int = 0
+    limit: int = 1_000
