@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from streamflow.errors import MalformedRecordError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamflow.batches import Batch
+    from streamflow.records import Record
 
 Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
 Drawer = Literal["dead", "parked"]
@@ -70,3 +76,46 @@ class LetterQuery:
     ids: tuple[int, ...] = ()
     after_id: int = 0
     limit: int = 1_000
+
+
+def letters_of(
+    records: Sequence[Record],
+    *,
+    pipeline: str,
+    reason: str,
+    kept_at_s: float,
+    error: BaseException | None = None,
+    invoke_count: int = 0,
+) -> list[DeadLetter]:
+    """One letter for each record, in order; a record that cannot be read is kept as it is."""
+    return [
+        DeadLetter(
+            pipeline=pipeline,
+            stream_arn=record.shard.stream_arn,
+            shard_id=record.shard.shard_id,
+            sequence_number=_sequence_number(record),
+            item_key=readable_item_key(record) or "",
+            record=record.raw,
+            reason=reason,
+            error_type="" if error is None else type(error).__name__,
+            error_text="" if error is None else str(error),
+            invoke_count=invoke_count,
+            kept_at_s=kept_at_s,
+        )
+        for record in records
+    ]
+
+
+def readable_item_key(record: Record) -> str | None:
+    """`record.item_key`; None where the record cannot be read."""
+    try:
+        return record.item_key
+    except MalformedRecordError:
+        return None
+
+
+def _sequence_number(record: Record) -> str:
+    try:
+        return record.sequence_number
+    except MalformedRecordError:
+        return f"sha256:{hashlib.sha256(record.raw).hexdigest()}"
