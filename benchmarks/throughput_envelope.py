@@ -39,7 +39,12 @@ _HEAD_BYTES = 1_024
 
 
 async def streamflow(url: str, shape: Shape) -> Measurement:
-    """As a user runs it: by table name, through four layers, checkpoints in SQLite, metrics on, batches of 100.
+    """As a user runs it: by table name, through four layers, checkpoints in SQLite, metrics on, batches of 100."""
+    return await run_pipeline(url, shape)
+
+
+async def run_pipeline(url: str, shape: Shape, **options: Any) -> Measurement:
+    """A pipeline with these options besides; what filters leave out is counted too, because it is read and settled.
 
     The layers are `timeout`, `log_batches` (at DEBUG, which is off), `concurrency_limit` and a `drop` that looks at the
     size of every record. Measured from the first shard opened to the last one settled and stored.
@@ -68,13 +73,14 @@ async def streamflow(url: str, shape: Shape) -> Measurement:
         ),
         batch_size=100,
         starting_position="TRIM_HORIZON",
+        **options,
     )
     lap = _Lap()
     with TemporaryDirectory() as folder:
         store = f"sqlite:///{Path(folder) / 'checkpoints.db'}"
         app = product.App(pipelines=(pipeline,), store=store, aws=product.AwsOptions(endpoint_url=url))
         await product.run(app, observers=[lap])
-    return lap.measurement(count)
+    return lap.measurement(count + lap.filtered)
 
 
 def _oversized(record: Record) -> bool:
@@ -87,11 +93,14 @@ class _Lap:
     def __init__(self) -> None:
         self._watch: Stopwatch | None = None
         self._read: Measurement | None = None
+        self.filtered = 0
 
     def __call__(self, event: Event) -> None:
         match type(event).__name__:
             case "ShardOpened" if self._watch is None:
                 self._watch = Stopwatch()
+            case "PageRead":
+                self.filtered += event.filtered  # type: ignore[union-attr]
             case "ShardClosed" if self._watch is not None:
                 self._read = self._watch.read(0)
 

@@ -142,14 +142,15 @@ class Batch:
         self.ledger.drop(dropped, reason)
         return self.select(kept)
 
-    def again(self) -> Batch:
-        """The same records for the next attempt, with a ledger of its own."""
-        return replace(self, attempt=self.attempt + 1, _original=None)
+    def again(self, *, attempt: int | None = None, window: Window | None = None) -> Batch:
+        """The same records for another attempt, by default the next one, with a ledger and a `window` of its own."""
+        return replace(self, attempt=self.attempt + 1 if attempt is None else attempt, window=window, _original=None)
 
     @property
     def lambda_event_bytes(self) -> int:
         """Length of `lambda_event_json()`, without making it; exact but for deletes by time to live (an upper bound)."""
-        return lambda_event_bytes(self.records)
+        members = 0 if self.window is None else len(orjson.dumps(self.window.lambda_members(self.shard)))
+        return lambda_event_bytes(self.records) + members
 
     def lambda_event_json(self) -> bytes:
         """The event that AWS Lambda would send for this batch, spliced from the raw records."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import TYPE_CHECKING
@@ -14,26 +15,32 @@ from prometheus_client import CollectorRegistry
 
 from streamflow.admin.server import open_admin
 from streamflow.clock import SystemClock
-from streamflow.engine.buffer import ReadAhead
+from streamflow.destinations.invocation_record import MappingIdentity
+from streamflow.destinations.letters import LettersDestination
 from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
+from streamflow.engine.read_ahead import ReadAhead
+from streamflow.engine.redrive import Redrive
 from streamflow.engine.watchdog import Watchdog
 from streamflow.engine.worker import Worker
-from streamflow.errors import leading_error
+from streamflow.errors import ConfigError, leading_error
 from streamflow.handlers.adapt import open_handler
+from streamflow.handlers.lambda_function import function_arn
 from streamflow.middleware.chain import compose
 from streamflow.observe.health import Health
 from streamflow.observe.logs import EventLog
 from streamflow.observe.metrics import Metrics
 from streamflow.observe.progress import Progress
-from streamflow.pipeline import App, DynamoDBStream, Pipeline
+from streamflow.pipeline import DEAD_LETTERS, DROP, App, DynamoDBStream, LambdaFunction, Pipeline
+from streamflow.rules.filters import compile_filters
 from streamflow.stores.url import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from streamflow.aws.session import Aws
+    from streamflow.dead_letters import Drawer
     from streamflow.pipeline import AwsOptions
-    from streamflow.protocols import Observer, Source
+    from streamflow.protocols import Destination, Observer, Source, StreamInfo
 
 
 class Running:
@@ -121,7 +128,7 @@ async def running(
     async with AsyncExitStack() as stack:
         around = Surroundings(
             options=WorkerOptions(
-                worker_id=app.worker_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+                worker_id=app.worker_id or _process_id(),
                 lease_duration_s=app.lease_duration_s,
                 drain_timeout_s=app.drain_timeout_s,
             ),
@@ -187,7 +194,49 @@ async def _open_flow(
         info=info,
         chain=compose(pipeline.middleware, handler),
         around=around,
+        accepts=compile_filters(pipeline.filters, extensions=pipeline.filter_extensions),
+        destinations=[
+            await _open_destination(target, pipeline, info, app, around, sessions, stack)
+            for target in pipeline.on_failure
+            if target != DROP
+        ],
+        event_bytes_max=pipeline.batch_bytes_max if isinstance(pipeline.handler, LambdaFunction) else None,
     )
+
+
+async def _open_destination(
+    target: str | Destination,
+    pipeline: Pipeline,
+    info: StreamInfo,
+    app: App,
+    around: Surroundings,
+    sessions: _Sessions,
+    stack: AsyncExitStack,
+) -> Destination:
+    if not isinstance(target, str):
+        return target
+    if target == DEAD_LETTERS:
+        return LettersDestination(around.store)
+    from streamflow.destinations.aws import open_destination
+
+    # Like polling, this is done under the execution role.
+    aws = await sessions.get(_aws_of(pipeline, app))
+    return await stack.enter_async_context(open_destination(target, aws=aws, identity=_identity(pipeline, info)))
+
+
+def _identity(pipeline: Pipeline, info: StreamInfo) -> MappingIdentity:
+    """What Lambda would call this mapping and its function; without a Lambda function, one named after the pipeline."""
+    name = pipeline.name
+    if isinstance(pipeline.handler, LambdaFunction):
+        name = pipeline.handler.function_name or pipeline.handler.target.rpartition(":")[2]
+    return MappingIdentity(
+        uuid=pipeline.uuid or str(uuid.uuid5(uuid.NAMESPACE_URL, f"{info.stream_arn}#{pipeline.name}")),
+        function_arn=function_arn(info.stream_arn, name),
+    )
+
+
+def _aws_of(pipeline: Pipeline, app: App) -> AwsOptions:
+    return getattr(pipeline.source, "aws", None) or app.aws
 
 
 async def _open_source(pipeline: Pipeline, app: App, sessions: _Sessions, stack: AsyncExitStack) -> Source:
@@ -197,5 +246,41 @@ async def _open_source(pipeline: Pipeline, app: App, sessions: _Sessions, stack:
         return source
     from streamflow.sources.dynamodb import open_dynamodb_stream
 
-    aws = await sessions.get(declared.aws or app.aws)
+    aws = await sessions.get(_aws_of(pipeline, app))
     return await stack.enter_async_context(open_dynamodb_stream(aws, declared, numbers=pipeline.numbers))
+
+
+@asynccontextmanager
+async def open_redrive(
+    app: App, pipeline: str, drawer: Drawer, *, rate_max: float | None = None, take_over: bool = False
+) -> AsyncIterator[Redrive]:
+    """The letters that a pipeline's workers gave up ("dead") or set aside ("parked"), ready to go through its chain again.
+
+    Opens store and handler, not the stream; workers may run meanwhile. `rate_max` is in records per second; `take_over`
+    goes on where a redrive was killed.
+
+    Raises:
+        ConfigError: the app has no such pipeline, or its handler cannot be opened.
+        StoreError: the store cannot be used.
+    """
+    declared = next((each for each in app.pipelines if each.name == pipeline), None)
+    if declared is None:
+        raise ConfigError(f"there is no pipeline {pipeline!r}, but {', '.join(each.name for each in app.pipelines)}")
+    async with open_store(app.store) as store, open_handler(declared.handler, pipeline=pipeline) as handler:
+        yield Redrive(
+            store=store,
+            chain=compose(declared.middleware, handler),
+            pipeline=pipeline,
+            drawer=drawer,
+            options=declared,
+            clock=SystemClock(),
+            owner=_process_id(),
+            take_over=take_over,
+            rate_max=rate_max,
+            event_bytes_max=declared.batch_bytes_max if isinstance(declared.handler, LambdaFunction) else None,
+        )
+
+
+def _process_id() -> str:
+    """Of this process, and of one start of it."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"

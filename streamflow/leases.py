@@ -30,9 +30,10 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class WindowState:
-    """The open tumbling window of a shard: it began at `start_s` (Unix epoch), `state` is a JSON object as text."""
+    """The open tumbling window of a shard, [`start_s`, `end_s`) since the Unix epoch; `state` is a JSON object as text."""
 
     start_s: int
+    end_s: int
     state: bytes
 
 

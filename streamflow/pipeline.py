@@ -39,13 +39,51 @@ class Declaration(BaseModel):
             raise ConfigError([f"{where}: {problem(detail)}" for detail in error.errors()]) from None
 
 
+# What Lambda's API calls the options that are Lambda's, for the texts in which its model refuses them.
+_MEMBERS = {
+    "starting_position": "startingPosition",
+    "batch_size": "batchSize",
+    "maximum_batching_window_s": "maximumBatchingWindowInSeconds",
+    "parallelization_factor": "parallelizationFactor",
+    "maximum_retry_attempts": "maximumRetryAttempts",
+    "maximum_record_age_s": "maximumRecordAgeInSeconds",
+    "tumbling_window_s": "tumblingWindowInSeconds",
+}
+
+
 def problem(detail: ErrorDetails) -> str:
-    """One mistake in one line: what, where, found. Values that may be secret are not shown."""
+    """One mistake in one line: what, where, found. Values that may be secret are not shown.
+
+    What Lambda's API refuses by its model reads as Lambda says it, behind our own path.
+    """
     path = ".".join(str(part) for part in detail["loc"]) or "declaration"
+    if refusal := _refusal(detail):
+        return f"{path}: {refusal}"
     message = detail["msg"].removeprefix("Value error, ")
     found = detail.get("input")
     shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) and len(str(found)) <= 80 else ""
     return f"{path}: {message}{'' if detail['type'] == 'extra_forbidden' else shown}"
+
+
+def _refusal(detail: ErrorDetails) -> str | None:
+    member = _MEMBERS.get(str(detail["loc"][-1])) if detail["loc"] else None
+    found = detail.get("input")
+    if member is None or not isinstance(found, str | int | float) or len(str(found)) > 80:
+        return None
+    limits = detail.get("ctx", {})
+    match detail["type"]:
+        case "greater_than_equal":
+            must = f"have value greater than or equal to {int(limits['ge'])}"
+        case "less_than_equal":
+            must = f"have value less than or equal to {int(limits['le'])}"
+        case "literal_error" if found == "AT_TIMESTAMP":
+            return "Unsupported starting position for arn type: a DynamoDB stream has TRIM_HORIZON and LATEST"
+        case "literal_error":
+            must = "satisfy enum value set: [LATEST, AT_TIMESTAMP, TRIM_HORIZON]"
+        case _:
+            return None
+    value = int(found) if isinstance(found, float) and found.is_integer() else found
+    return f"Value '{value}' at '{member}' failed to satisfy constraint: Member must {must}"
 
 
 class AwsOptions(Declaration):
@@ -106,6 +144,9 @@ class LambdaFunction(Declaration):
     """Time for one invocation, as Lambda's own setting; running out of it is a function error."""
     memory_size_mb: Annotated[int, Field(ge=128, le=10_240)] = 128
     """Memory that the context shows; not enforced."""
+    concurrency: Annotated[int, Field(ge=1, le=100)] = 1
+    """Invocations at the same time in this process. They share the module's globals, where Lambda has an environment for
+    each: more than 1 is for functions that bear that."""
     report_batch_item_failures: bool = False
     """Read `batchItemFailures` in the response (`FunctionResponseTypes: [ReportBatchItemFailures]`)."""
 
@@ -149,7 +190,7 @@ class PipelineOptions(Declaration):
     maximum_retry_attempts: Annotated[int, Field(ge=-1, le=10_000)] = -1
     """How often a failed batch is tried again before it is given up; -1 never gives up."""
     maximum_record_age_s: Annotated[int, Field(ge=-1, le=604_800)] = -1
-    """Age in seconds (60 to 604,800) from which a record is given up instead of delivered; -1 is for ever."""
+    """Age in seconds (60 to 604,800) at which a record is given up instead of delivered; -1 is for ever."""
     bisect_batch_on_function_error: bool = False
     """Halve a batch that failed, so that the record that fails ends up alone; a split costs no retry."""
     tumbling_window_s: Annotated[int, Field(ge=0, le=900)] = 0

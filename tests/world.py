@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from streamflow.engine.buffer import ReadAhead
+from streamflow.destinations.letters import LettersDestination
 from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
+from streamflow.engine.read_ahead import ReadAhead
 from streamflow.engine.worker import Worker
 from streamflow.errors import StoreError, UnknownOutcomeError
 from streamflow.leases import STREAM_ROW, Lease, LeaseKey
 from streamflow.middleware.chain import compose
 from streamflow.pipeline import Pipeline
+from streamflow.rules.filters import compile_filters
 from streamflow.stores.memory import MemoryStore
 from streamflow.testing.controls import Controls
 from streamflow.testing.memory_source import MemorySource
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from streamflow.batches import Batch
+    from streamflow.dead_letters import DeadLetter, Drawer, LetterQuery
     from streamflow.events import Event
     from streamflow.protocols import Handler
 
@@ -67,14 +70,44 @@ class FaultyStore:
         await anyio.sleep(self.latency_s)
         stored = await self.inner.update(lease, expected_version=expected_version)
         await anyio.sleep(self.latency_s)
-        if self.lose_answers:
-            self.lose_answers -= 1
-            raise UnknownOutcomeError("the answer was lost")
+        self._lose_answer()
         return stored
 
     async def delete(self, key: LeaseKey, *, expected_version: int) -> bool:
         self._check()
         return await self.inner.delete(key, expected_version=expected_version)
+
+    async def keep(self, letters: Sequence[DeadLetter]) -> None:
+        self._check()
+        await self.inner.keep(letters)
+        self._lose_answer()
+
+    async def park(self, letters: Sequence[DeadLetter], *, opening: bool = False) -> frozenset[str]:
+        self._check()
+        taken = await self.inner.park(letters, opening=opening)
+        self._lose_answer()
+        return taken
+
+    async def parked_keys(self, pipeline: str, stream_arn: str) -> frozenset[str]:
+        self._check()
+        return await self.inner.parked_keys(pipeline, stream_arn)
+
+    async def letters(self, query: LetterQuery) -> Sequence[DeadLetter]:
+        self._check()
+        return await self.inner.letters(query)
+
+    async def count(self, query: LetterQuery) -> int:
+        self._check()
+        return await self.inner.count(query)
+
+    async def remove(self, drawer: Drawer, ids: Sequence[int]) -> int:
+        self._check()
+        return await self.inner.remove(drawer, ids)
+
+    def _lose_answer(self) -> None:
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise UnknownOutcomeError("the answer was lost")
 
 
 @dataclass(eq=False)
@@ -83,6 +116,7 @@ class World:
 
     shards: int = 2
     worker_buffer_bytes_max: int = 1 << 28
+    event_bytes_max: int | None = None
     options: dict[str, Any] = field(default_factory=dict)
     tables: dict[str, Any] = field(default_factory=dict)
     deliveries: list[tuple[str, int]] = field(default_factory=list)
@@ -119,6 +153,7 @@ class World:
     async def worker(self, handler: Handler | None = None, *, worker_id: str = "w1", **options: Any) -> Worker:
         settings = {"starting_position": "TRIM_HORIZON", **self.options, **options}
         middleware = settings.pop("middleware", ())
+        destinations = settings.pop("destinations", None)
         source = MemorySource(self.controls.tables, self.stream_arn, faults=self.controls.faults)
         pipeline = Pipeline(name="p", source=source, handler=handler or self.accept, **settings)
         around = Surroundings(
@@ -136,6 +171,9 @@ class World:
             info=await source.describe(),
             chain=compose(middleware, handler or self.accept),
             around=around,
+            accepts=compile_filters(pipeline.filters, extensions=pipeline.filter_extensions),
+            destinations=[LettersDestination(self.store)] if destinations is None else destinations,
+            event_bytes_max=self.event_bytes_max,
         )
         return Worker([flow])
 

@@ -40,8 +40,12 @@ class Aws:
         return str(self._identity.session.region_name)
 
     @asynccontextmanager
-    async def client(self, service: str, *, attempts_max: int = _COLD_ATTEMPTS_MAX) -> AsyncIterator[Any]:
-        """An aioboto3 client for cold calls. `attempts_max` is 1 for writes whose lost answer must not be hidden.
+    async def client(
+        self, service: str, *, region: str | None = None, attempts_max: int = _COLD_ATTEMPTS_MAX
+    ) -> AsyncIterator[Any]:
+        """An aioboto3 client for cold calls, in the session's region where none is named.
+
+        `attempts_max` is 1 for writes whose lost answer must not be hidden.
 
         Its calls raise botocore's errors: `streamflow.aws.errors.translate` reads them.
 
@@ -49,7 +53,9 @@ class Aws:
             ConfigError: there is no such endpoint.
         """
         identity = self._identity
-        opening = identities.client(identity.session, identity.options, service, attempts_max=attempts_max)
+        opening = identities.client(
+            identity.session, identity.options, service, attempts_max=attempts_max, region_name=region
+        )
         async with AsyncExitStack() as stack:
             try:
                 client = await stack.enter_async_context(opening)

@@ -10,6 +10,7 @@ import click
 from streamflow.cli import options
 from streamflow.config.load import load_app
 from streamflow.pipeline import DynamoDBStream, LambdaFunction
+from streamflow.rules.pattern_traps import explain_traps
 
 if TYPE_CHECKING:
     from streamflow.pipeline import App, AwsOptions, Pipeline
@@ -57,6 +58,12 @@ def _planned_pipeline(pipeline: Pipeline, aws: AwsOptions) -> dict[str, Any]:
         "batch_size": pipeline.batch_size,
         "middleware": [code_name(layer) for layer in pipeline.middleware],
         "handler": code_name(pipeline.handler),
+        "filters": len(pipeline.filters),
+        "warnings": [
+            f"filters.{place}: {trap}"
+            for place, text in enumerate(pipeline.filters)
+            for trap in explain_traps(text, extensions=pipeline.filter_extensions)
+        ],
     }
 
 
@@ -87,4 +94,8 @@ def _lines(plan: dict[str, Any]) -> list[str]:
             f"    source  {pipeline['source']}, from {pipeline['starting_position']} at the first run",
             f"    chain   {chain}, up to {pipeline['batch_size']} records at a time",
         ]
+        if pipeline["filters"]:
+            several = pipeline["filters"] > 1
+            lines.append(f"    filters {pipeline['filters']}, records that match {'any' if several else 'it'} pass")
+        lines += [f"    warning {warning}" for warning in pipeline["warnings"]]
     return lines

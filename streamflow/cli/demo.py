@@ -1,4 +1,4 @@
-"""`streamflow demo`: the main job on a local server, with a split and a SIGKILL in the middle, and the accounts at the end."""
+"""`streamflow demo`: the main job on a local server, with a split, a SIGKILL, a poison record, and the accounts."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ _ORDERS = 60
 _WRITES_PER_S = 400.0
 _BATCH_WRITE_MAX = 25
 _CATCH_UP_S = 30.0
+_POISON = "order-poison"  # as `demo_worker` has it, which cannot be imported without its environment
 
 
 @dataclass(slots=True)
@@ -82,24 +83,35 @@ class Orders:
             StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
         )
 
+    def write_poison(self) -> None:
+        """Write the order that the handler cannot bear."""
+        self.client.put_item(TableName="orders", Item=self._item(_POISON, 1))
+        self.written += 1
+
     def write_batch(self) -> None:
         """Write the next orders in turn, each at its next version."""
         requests = []
         for _ in range(_BATCH_WRITE_MAX):
             if self._next % _ORDERS == 0:
                 self._version += 1
-            item = {
-                "id": {"S": f"order-{self._next % _ORDERS:03}"},
-                "version": {"N": str(self._version)},
-                "written_at": {"N": f"{self._clock.wall():.6f}"},
-                "status": {"S": ("placed", "paid", "packed", "sent")[self._version % 4]},
-            }
-            requests.append({"PutRequest": {"Item": item}})
+            requests.append({"PutRequest": {"Item": self._item(f"order-{self._next % _ORDERS:03}", self._version)}})
             self._next += 1
         answer = self.client.batch_write_item(RequestItems={"orders": requests})
         if answer.get("UnprocessedItems"):
             raise click.ClickException("the local server left items unprocessed")
         self.written += len(requests)
+
+    def _item(self, order: str, version: int) -> dict[str, dict[str, str]]:
+        return {
+            "id": {"S": order},
+            "version": {"N": str(version)},
+            "written_at": {"N": f"{self._clock.wall():.6f}"},
+            "status": {"S": ("placed", "paid", "packed", "sent")[version % 4]},
+        }
+
+
+_STREAMFLOW = (sys.executable, "-m", "streamflow.cli.main")
+_APP = "streamflow.cli.demo_worker:app"
 
 
 class DemoWorker:
@@ -108,18 +120,21 @@ class DemoWorker:
     def __init__(self, folder: Path, endpoint_url: str) -> None:
         self.journal = folder / "journal.txt"
         self._log = folder / "worker.log"
+        self._mended = folder / "mended"
+        self._store = f"sqlite:///{folder / 'demo.db'}"
         self._environment = {
             **os.environ,
             "AWS_ACCESS_KEY_ID": "demo",
             "AWS_SECRET_ACCESS_KEY": "demo",
             "STREAMFLOW_DEMO_JOURNAL": str(self.journal),
-            "STREAMFLOW_DEMO_STORE": f"sqlite:///{folder / 'demo.db'}",
+            "STREAMFLOW_DEMO_MENDED": str(self._mended),
+            "STREAMFLOW_DEMO_STORE": self._store,
             "STREAMFLOW_DEMO_ENDPOINT": endpoint_url,
         }
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "streamflow.cli.main", "run", "streamflow.cli.demo_worker:app"]
+        command = [*_STREAMFLOW, "run", _APP]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self._environment, stdout=log, stderr=log)  # noqa: S603
 
@@ -140,6 +155,23 @@ class DemoWorker:
             process.kill()
             return process.wait()
 
+    def dead_letters(self) -> list[str]:
+        """What `streamflow dlq list` prints."""
+        return self._call("dlq", "list", "--store", self._store)
+
+    def redrive(self) -> list[str]:
+        """Mend the handler, and have `streamflow dlq redrive` deliver what is kept."""
+        self._mended.touch()
+        return self._call("dlq", "redrive", _APP)
+
+    def _call(self, *arguments: str) -> list[str]:
+        done = subprocess.run(  # noqa: S603
+            [*_STREAMFLOW, *arguments], env=self._environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise click.ClickException(f"streamflow {' '.join(arguments)} failed:\n{done.stderr[-2_000:]}")
+        return done.stdout.splitlines()
+
     def check(self) -> None:
         """Raise if the process ended by itself."""
         if self._process is not None and self._process.poll() not in {None, -signal.SIGKILL}:
@@ -159,7 +191,9 @@ class DemoWorker:
 
 @dataclass(slots=True)
 class Demo:
-    """The script: write all the time, split at 30 %, kill at 50 %, then wait for what is still on its way."""
+    """The script: write all the time, poison at 20 %, split at 30 %, kill at 50 %; wait for what is still on its way; mend
+    the handler and deliver what it could not bear.
+    """
 
     streams: LocalStreams
     orders: Orders
@@ -177,6 +211,9 @@ class Demo:
         self.orders.create_table()
         self.worker.start()
         self._note = "running"
+        self._write_until(0.2 * self.seconds)
+        self.orders.write_poison()
+        self.screen.tell(f"wrote {_POISON}, which the handler cannot bear")
         self._write_until(0.3 * self.seconds)
         self.screen.tell(f"split a shard into {' and '.join(self.streams.split('orders'))}")
         self._write_until(0.5 * self.seconds)
@@ -187,8 +224,15 @@ class Demo:
         self._note = "catching up"
         self._catch_up()
         status = self.worker.stop()
+        listed = self._tell("streamflow dlq list", self.worker.dead_letters())
+        self._tell("streamflow dlq redrive, with a mended handler", self.worker.redrive())
         self.accounts.read()
-        return self._summary(status)
+        return self._summary(status, dead_lettered=sum(_POISON in line for line in listed))
+
+    def _tell(self, command: str, lines: list[str]) -> list[str]:
+        for line in (f"$ {command}", *lines):
+            self.screen.tell(line)
+        return lines
 
     def _elapsed_s(self) -> float:
         return thread_monotonic() - self._started_at
@@ -201,7 +245,8 @@ class Demo:
 
     def _catch_up(self) -> None:
         deadline = self._elapsed_s() + _CATCH_UP_S
-        while len(self.accounts.delivered) < self.orders.written and self._elapsed_s() < deadline:
+        # All but the poison, which is a dead letter by then.
+        while len(self.accounts.delivered) < self.orders.written - 1 and self._elapsed_s() < deadline:
             self._look()
 
     def _look(self) -> None:
@@ -234,7 +279,7 @@ class Demo:
         still_open = len(self.streams.shard_ids("orders", open_only=True))
         return still_open, known - still_open
 
-    def _summary(self, worker_status: int) -> dict[str, Any]:
+    def _summary(self, worker_status: int, *, dead_lettered: int) -> dict[str, Any]:
         shards_open, shards_closed = self._shards()
         latencies = sorted(self.accounts.latencies_s)
         return {
@@ -243,6 +288,8 @@ class Demo:
             "lost": self.orders.written - len(self.accounts.delivered),
             "duplicates": self.accounts.duplicates,
             "order_violations": self.accounts.order_violations,
+            "dead_lettered": dead_lettered,
+            "redriven": sum(order == _POISON for order, _ in self.accounts.delivered),
             "shards_open": shards_open,
             "shards_closed": shards_closed,
             "latency_s": {"p50": _percentile(latencies, 50), "p99": _percentile(latencies, 99)},
@@ -261,9 +308,10 @@ def _percentile(values: list[float], percent: int) -> float | None:
 @click.option("--seconds", type=click.FloatRange(2, 3_600), default=30.0, show_default=True, help="How long to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object, on the last line.")
 def demo(*, seconds: float, as_json: bool) -> None:
-    """Run the main job on a local server: four shards, a split, a SIGKILL, and the accounts at the end.
+    """Run the main job on a local server: four shards, a split, a SIGKILL, a poison record, and the accounts at the end.
 
-    Exit status 0 only if nothing was lost and every order's changes came in order.
+    Exit status 0 only if nothing was lost, every order's changes came in order, and the poison record was kept as a dead
+    letter and delivered by the redrive.
     """
     with (
         tempfile.TemporaryDirectory(prefix="streamflow-demo-") as folder,
@@ -283,7 +331,8 @@ def demo(*, seconds: float, as_json: bool) -> None:
         finally:
             worker.close()
     click.echo(json.dumps(summary) if as_json else _told(summary))
-    if summary["lost"] or summary["order_violations"]:
+    kept_and_delivered = summary["dead_lettered"] == summary["redriven"] == 1
+    if summary["lost"] or summary["order_violations"] or not kept_and_delivered:
         sys.exit(1)
 
 
@@ -292,5 +341,6 @@ def _told(summary: dict[str, Any]) -> str:
     return (
         f"written {summary['written']:,}, delivered {summary['delivered']:,}, lost {summary['lost']}, "
         f"duplicates {summary['duplicates']} (what the killed worker had delivered and not stored), "
-        f"order violations {summary['order_violations']}, latency p50 {latency['p50']} s and p99 {latency['p99']} s"
+        f"order violations {summary['order_violations']}, dead letters {summary['dead_lettered']}, delivered again "
+        f"{summary['redriven']}, latency p50 {latency['p50']} s and p99 {latency['p99']} s"
     )

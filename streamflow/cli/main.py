@@ -51,6 +51,12 @@ class Entry(NamedTuple):
 COMMANDS = {
     "check": Entry("streamflow.cli.check:check", "Check a pipeline file and show what would run."),
     "demo": Entry("streamflow.cli.demo:demo", "See it run on a local server, with a crash in the middle."),
+    "dlq": Entry("streamflow.cli.dlq:dlq", "Look at dead letters, deliver them again, or delete them."),
+    "import-mapping": Entry(
+        "streamflow.cli.import_mapping:import_mapping", "Write the pipeline file of a Lambda event source mapping."
+    ),
+    "match": Entry("streamflow.cli.match:match", "Try a filter pattern on records, and see why it does not match."),
+    "parked": Entry("streamflow.cli.parked:parked", "Look at parked items, deliver their changes, or drop them."),
     "run": Entry("streamflow.cli.run:run", "Run a pipeline file or an app."),
     "shards": Entry("streamflow.cli.shards:shards", "Show the shards of a stream as a tree, with stored positions."),
     "tail": Entry("streamflow.cli.tail:tail", "Print the records of a stream as they come."),

@@ -1,4 +1,4 @@
-"""`streamflow tail`: the records of a stream as they come. The one command whose purpose is to show data."""
+"""`streamflow tail`: the records of a stream as they come. Its purpose is to show data."""
 
 from __future__ import annotations
 

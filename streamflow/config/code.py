@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import PlainValidator, ValidationInfo, WithJsonSchema
 
-from streamflow.config.targets import TARGET_PATTERN, load_module, load_target
 from streamflow.errors import ConfigError
 from streamflow.pipeline import LambdaFunction
+from streamflow.targets import TARGET_PATTERN, load_module, load_target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,6 +11,7 @@ from streamflow.config.layers import BUILT_IN, Layer
 from streamflow.config.table import Table
 from streamflow.errors import ConfigError
 from streamflow.pipeline import (
+    DEAD_LETTERS,
     App,
     AwsOptions,
     DynamoDBStream,
@@ -41,6 +42,10 @@ class LambdaTable(Table, LambdaFunction):
     """`module:function`; a path to a `.py` file may stand for the module."""
 
 
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 def _long_form(value: object) -> object:
     return {"target": value} if isinstance(value, str) else value
 
@@ -66,6 +71,13 @@ class PipelineTable(Table, PipelineOptions):
         BeforeValidator(_long_form, json_schema_input_type=LambdaTable | str | None),
     ] = None
     """`module:function` of an AWS Lambda function, or a table about it."""
+    on_failure: Annotated[
+        tuple[Any, ...],
+        Field(examples=PipelineOptions.model_fields["on_failure"].examples),
+        BeforeValidator(_listed, json_schema_input_type=list[str] | str),
+    ] = (DEAD_LETTERS,)
+    """Where records go that are given up, one or several of: `dead_letters` (whole, in the state store), the ARN of a
+    standard SQS queue or SNS topic or of an S3 bucket. `drop` alone loses them, as Lambda does."""
     middleware: tuple[Layer, ...] = ()
     """Layers around the handler, outermost first."""
 

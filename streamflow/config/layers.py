@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_validator
 
 from streamflow.config.code import FactoryTarget, PredicateTarget, accepts
-from streamflow.config.problems import Problem, did_you_mean
+from streamflow.config.problems import Problem
 from streamflow.config.table import Table
+from streamflow.targets import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable

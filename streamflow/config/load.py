@@ -15,9 +15,9 @@ from streamflow.config.interpolation import interpolate
 from streamflow.config.layers import unknown_layer
 from streamflow.config.lines import KeyLines
 from streamflow.config.problems import Problem, from_validation
-from streamflow.config.targets import load_target, shown
 from streamflow.errors import ConfigError
 from streamflow.pipeline import App, Pipeline
+from streamflow.targets import load_target, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -60,7 +60,8 @@ def _table(title: str, model: type[Table]) -> Iterator[str]:
     for name, field in sorted(schema["properties"].items(), key=lambda item: item[0] not in required):
         default = "required" if name in required else _default(field.get("default"))
         example = _code(field["examples"][0]) if field.get("examples") else ""
-        yield f"| `{name}` | {_type(field, definitions)} | {default} | {field.get('description', '')} | {example} |"
+        meaning = field.get("description", "").replace("\n", " ")
+        yield f"| `{name}` | {_type(field, definitions)} | {default} | {meaning} | {example} |"
 
 
 def _type(field: dict[str, Any], definitions: dict[str, Any]) -> str:
@@ -73,14 +74,15 @@ def _type(field: dict[str, Any], definitions: dict[str, Any]) -> str:
     if "const" in field or "enum" in field:
         return " or ".join(_code(each) for each in field.get("enum", [field.get("const")]))
     if field.get("type") == "array":
-        return f"array of {_type(field['items'], definitions)}s"
+        most = f"up to {field['maxItems']} " if "maxItems" in field else ""
+        return f"array of {most}{_type(field['items'], definitions)}s"
     limits = " ".join(text.format(f"{field[key]:,}") for key, text in _LIMITS if key in field)
     return f"{field.get('type', 'any')}{' ' if limits else ''}{limits}"
 
 
 def _default(value: object) -> str:
     """Keys that may be left out without anything in their place, and whole tables, have no default worth showing."""
-    return "-" if value is None or isinstance(value, dict | list | tuple) else _code(value)
+    return "-" if value in (None, [], ()) or isinstance(value, dict) else _code(value)
 
 
 def _code(value: object) -> str:

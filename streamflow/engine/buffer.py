@@ -11,96 +11,113 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from streamflow.rules.lanes import Lanes
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamflow.engine.checkpoints import Checkpoints
+    from streamflow.engine.read_ahead import ReadAhead
     from streamflow.records import Record
     from streamflow.rules.batching import Batcher
 
 
 @dataclass(slots=True, eq=False)
-class ReadAhead:
-    """Bytes that a whole worker has read and not settled."""
-
-    bytes_max: int
-    bytes: int = 0
-    _freed: anyio.Event = field(default_factory=anyio.Event)
-
-    def take(self, count: int) -> None:
-        self.bytes += count
-
-    def give_back(self, count: int) -> None:
-        self.bytes -= count
-        if count:
-            # Also while over the bound: a shard that holds nothing any more may read, whatever the others hold.
-            self._freed.set()
-            self._freed = anyio.Event()
-
-    async def wait_freed(self) -> None:
-        await self._freed.wait()
-
-
-def json_bytes(records: Sequence[Record]) -> int:
-    """Bytes of the records as the service sent them: what buffering them costs."""
-    return sum([len(record.json) for record in records])
-
-
-@dataclass(slots=True, eq=False)
 class ShardBuffer:
-    """Between the reader and the delivery of one shard. Bytes count until they are settled."""
+    """Between the reader and the lanes of one shard. A page's bytes count until all of it is settled.
 
-    batcher: Batcher
+    Filters come first: what they leave out is settled as soon as everything before it is. Then each lane has a batcher.
+    """
+
+    batchers: Sequence[Batcher]
+    checkpoints: Checkpoints
     read_ahead: ReadAhead
     bytes_max: int
-    bytes: int = 0
+    accepts: Callable[[Record], bool] | None = None
     ended: bool = False
     failure: Exception | None = None
     """Why no page will follow, where it is not the end of the shard; what is buffered is delivered all the same."""
-    _changed: anyio.Event = field(default_factory=anyio.Event)
+    bytes: int = 0
+    unsettled: int = 0
+    """Records that passed the filters and are not settled."""
+    caught_up_at_s: float = 0.0
+    """Wall time at which the last page without any record was asked for: everything written before has been read."""
+    _lanes: Lanes = field(init=False)
+    _room: anyio.Event = field(default_factory=anyio.Event)
+    _changes: list[anyio.Event] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._lanes = Lanes(len(self.batchers))
+        self._changes = [anyio.Event() for _ in self.batchers]
+
+    # -- the reader's side --------------------------------------------------------------------------------------------
 
     async def wait_room(self) -> None:
         """Wait until this shard may read another page."""
         while self.bytes and (self.bytes >= self.bytes_max or self.read_ahead.bytes >= self.read_ahead.bytes_max):
             if self.bytes >= self.bytes_max:
-                await self._wait_change()
+                await self._room.wait()
             else:
                 await self.read_ahead.wait_freed()
 
-    def put(self, records: Sequence[Record], *, now: float) -> None:
-        count = json_bytes(records)
-        self.bytes += count
-        self.read_ahead.take(count)
-        self.batcher.add(records, now)
-        self._signal()
+    def put(self, records: Sequence[Record], *, now: float) -> int:
+        """Take in a page, oldest record first; the answer is how many of its records the filters leave out."""
+        passing: Sequence[int] = range(len(records))
+        if self.accepts is not None:
+            accepts = self.accepts
+            passing = [place for place, record in enumerate(records) if accepts(record)]
+        lanes = [passing] if len(self.batchers) == 1 else self._lanes.places(records, passing)
+        weight = sum([len(record.json) for record in records])
+        self.bytes += weight
+        self.read_ahead.take(weight)
+        self.unsettled += len(passing)
+        self._free(self.checkpoints.admit(records, lanes, weight=weight))
+        for lane, places in enumerate(lanes):
+            if places:
+                whole = len(places) == len(records)
+                self.batchers[lane].add(records if whole else [records[place] for place in places], now)
+                self._signal(lane)
+        return len(records) - len(passing)
+
+    def note_caught_up(self, asked_at_s: float) -> None:
+        """A page came back empty."""
+        self.caught_up_at_s = asked_at_s
+        self.wake()
 
     def end(self, failure: Exception | None = None) -> None:
         """No page will follow."""
         self.ended, self.failure = True, failure
-        self._signal()
+        self.wake()
 
-    def settle(self, count: int) -> None:
-        """These bytes are settled."""
-        self.bytes -= count
-        self.read_ahead.give_back(count)
-        self._signal()
+    # -- the lanes' side ----------------------------------------------------------------------------------------------
+
+    def settle(self, lane: int, settled: int, *, oldest: int) -> None:
+        """The lane has settled so many records more, and so its `oldest` ones."""
+        self.unsettled -= settled
+        self._free(self.checkpoints.settle(lane, oldest))
+
+    async def wait_change(self, lane: int, *, until: float | None, now: float) -> None:
+        """Wait for records of the lane, for the end, or for the stop; at most until the monotonic time `until`."""
+        with anyio.move_on_after(None if until is None else max(0.0, until - now)):
+            await self._changes[lane].wait()
 
     def wake(self) -> None:
-        """Have whoever waits here look around: the flow stops."""
-        self._signal()
+        """Have whoever waits here look around."""
+        for lane in range(len(self._changes)):
+            self._signal(lane)
 
     def close(self) -> None:
         """Give back what is left, unsettled."""
         self.read_ahead.give_back(self.bytes)
         self.bytes = 0
 
-    async def wait_change(self, *, until: float | None, now: float) -> None:
-        """Wait for a page or the end, at most until the monotonic time `until`."""
-        with anyio.move_on_after(None if until is None else max(0.0, until - now)):
-            await self._wait_change()
+    def _free(self, weight: int) -> None:
+        if weight:
+            self.bytes -= weight
+            self.read_ahead.give_back(weight)
+            self._room.set()
+            self._room = anyio.Event()
 
-    async def _wait_change(self) -> None:
-        await self._changed.wait()
-
-    def _signal(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
+    def _signal(self, lane: int) -> None:
+        self._changes[lane].set()
+        self._changes[lane] = anyio.Event()

@@ -10,13 +10,17 @@ import anyio
 
 from streamflow import events
 from streamflow.errors import LeaseLostError, StoreError
+from streamflow.rules.frontier import Frontier
 from streamflow.rules.pacing import STORE_BACKOFF
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamflow.engine.flow import Flow
     from streamflow.engine.ownership import HeldLease
+    from streamflow.leases import WindowState
     from streamflow.positions import Position
-    from streamflow.rules.frontier import Frontier, Ticket
+    from streamflow.records import Record
 
 
 @dataclass(slots=True, eq=False)
@@ -26,24 +30,46 @@ class Checkpoints:
     flow: Flow
     held: HeldLease
     _rule: Frontier
+    window: WindowState | None
+    """The open tumbling window behind exactly the settled records: set just before they are settled."""
     _moved: anyio.Event = field(default_factory=anyio.Event)
     _stored_at: float = float("-inf")
+    _noted: int = 0
+
+    @classmethod
+    def of(cls, flow: Flow, held: HeldLease) -> Checkpoints:
+        """From what the lease says, for as many lanes as the pipeline has."""
+        rule = Frontier(held.lease.checkpoint, lanes=flow.options.parallelization_factor)
+        return cls(flow, held, rule, held.lease.window)
 
     @property
     def frontier(self) -> Position:
-        return self._rule.frontier
+        return self._rule.position
 
-    def admit(self, last: Position | None) -> Ticket:
-        """Take note of a batch on its way; without a readable sequence number it moves the frontier nowhere."""
-        return self._rule.admit(self._rule.frontier if last is None else last)
+    @property
+    def ahead(self) -> bool:
+        """Whether records behind the frontier are settled already."""
+        return self._rule.ahead
 
-    def split(self, ticket: Ticket, done: Position | None) -> Ticket:
-        """Part a batch whose records up to `done` are done; the answer stands for the rest."""
-        return self._rule.split(ticket, self._rule.frontier if done is None else done)
+    def admit(self, records: Sequence[Record], lanes: Sequence[Sequence[int]], *, weight: int) -> int:
+        """Take note of a page and its way into the lanes; the answer is the weight of the pages that are settled now."""
+        self._rule.admit(records, lanes, weight=weight)
+        return self._advance()
 
-    def settle(self, ticket: Ticket) -> None:
-        if self._rule.settle(ticket):
+    def settle(self, lane: int, count: int) -> int:
+        """The lane is done with its oldest `count` records; as `admit`."""
+        self._rule.settle(lane, count)
+        return self._advance()
+
+    def kept_at_stop(self, in_flight: Sequence[int]) -> list[int]:
+        """As `Frontier.kept_at_stop`."""
+        return self._rule.kept_at_stop(in_flight)
+
+    def _advance(self) -> int:
+        if self._rule.unsettled_from != self._noted or self.window != self.held.lease.window:
+            self._noted = self._rule.unsettled_from
             self._moved.set()
+        return self._rule.pop_settled()
 
     async def run(self) -> None:
         """Store the frontier whenever it has moved, one interval apart; runs until cancelled.
@@ -65,10 +91,11 @@ class Checkpoints:
         """
         clock = self.flow.around.clock
         failures = 0
-        while (frontier := self.frontier) != self.held.lease.checkpoint:
+        while (self.frontier, self.window) != (self.held.lease.checkpoint, self.held.lease.window):
+            frontier, window = self.frontier, self.window
             started = clock.monotonic()
             try:
-                await self.held.write(checkpoint=frontier)
+                await self.held.write(checkpoint=frontier, window=window)
             except StoreError as error:
                 failures += 1
                 delay_s = STORE_BACKOFF.delay_s(failures, self.flow.around.random)

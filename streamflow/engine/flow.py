@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from random import Random
 
     from streamflow.clock import Clock
-    from streamflow.engine.buffer import ReadAhead
+    from streamflow.engine.read_ahead import ReadAhead
     from streamflow.events import Event
     from streamflow.pipeline import PipelineOptions
     from streamflow.positions import Position
-    from streamflow.protocols import Handler, LeaseStore, Observer, Source, StreamInfo
+    from streamflow.protocols import Destination, Handler, Observer, Source, StateStore, StreamInfo
+    from streamflow.records import Record
 
 _logger = logging.getLogger("streamflow")
 
@@ -41,7 +42,7 @@ class Surroundings:
     """What a worker gives to each of its flows."""
 
     options: WorkerOptions
-    store: LeaseStore
+    store: StateStore
     clock: Clock
     observers: Sequence[Observer]
     random: Random
@@ -60,7 +61,10 @@ class Surroundings:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Flow:
-    """State that belongs to the pipeline as a whole. `chain` is the middleware around the handler, composed once."""
+    """State that belongs to the pipeline as a whole. `chain` is the middleware around the handler, composed once.
+
+    `accepts` is what the filters say of a record. `destinations` take what is given up; none means that it is dropped.
+    """
 
     name: str
     options: PipelineOptions
@@ -68,6 +72,10 @@ class Flow:
     info: StreamInfo
     chain: Handler
     around: Surroundings
+    accepts: Callable[[Record], bool] | None = None
+    destinations: Sequence[Destination] = ()
+    event_bytes_max: int | None = None
+    """Where the handler takes an encoded event: the most it may have, also for a single record."""
     stopping: anyio.Event = field(default_factory=anyio.Event)
     """Set once: no new reads, no new batches."""
     changed: anyio.Event = field(default_factory=anyio.Event)
@@ -77,6 +85,8 @@ class Flow:
     repeating: dict[str, Position] = field(default_factory=dict)
     """Shard id to the position after which records that the handler has seen will come again."""
 
+    parked_keys: set[str] = field(default_factory=set)
+    """The items of the stream that are parked, as far as this worker knows."""
     at_stop: set[Callable[[], None]] = field(default_factory=set)
     """Called once when the flow begins to stop: wakes whoever waits for something else."""
 

@@ -19,6 +19,7 @@ from streamflow.rules.pacing import READ_BACKOFF, PollPace
 if TYPE_CHECKING:
     from streamflow.engine.buffer import ShardBuffer
     from streamflow.engine.flow import Flow
+    from streamflow.positions import Position
     from streamflow.protocols import Page, ShardReader
 
 # DynamoDB Streams takes 1..1000 for the Limit of GetRecords.
@@ -45,7 +46,7 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
     failures = empty_polls = 0
     while not flow.stopping.is_set():
         await buffer.wait_room()
-        started = clock.monotonic()
+        started, asked_at_s = clock.monotonic(), clock.wall()
         try:
             page = await reader.read(records_max=RECORDS_MAX)
         except (TrimmedError, NotFoundError) as error:
@@ -63,9 +64,13 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
         empty_polls = 0 if page.records else empty_polls + 1
         outline = newest_outline(page.records)
         newest = None if outline is None else outline[1]
+        duration_s = clock.monotonic() - started
+        filtered = 0
         if page.records:
-            buffer.put(page.records, now=clock.monotonic())
-        _report_page(flow, shard_id, page, newest, clock.monotonic() - started, buffer.bytes)
+            filtered = buffer.put(page.records, now=clock.monotonic())
+        else:
+            buffer.note_caught_up(asked_at_s)
+        _report_page(flow, shard_id, page, outline, duration_s, buffer, filtered)
         if page.ended:
             buffer.end()
             return
@@ -80,7 +85,13 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
 
 
 def _report_page(
-    flow: Flow, shard_id: str, page: Page, newest: float | None, duration_s: float, buffered_bytes: int
+    flow: Flow,
+    shard_id: str,
+    page: Page,
+    outline: tuple[Position, float] | None,
+    duration_s: float,
+    buffer: ShardBuffer,
+    filtered: int,
 ) -> None:
     if page.reopened:
         flow.around.emit(events.IteratorExpired(pipeline=flow.name, shard_id=shard_id))
@@ -91,9 +102,12 @@ def _report_page(
             records=len(page.records),
             bytes=page.bytes,
             duration_s=duration_s,
-            last_created_at_s=newest,
+            last_created_at_s=None if outline is None else outline[1],
             millis_behind=page.millis_behind,
-            buffered_bytes=buffered_bytes,
+            buffered_bytes=buffer.bytes,
+            filtered=filtered,
+            last=None if outline is None else outline[0],
+            ended=page.ended,
         )
     )
 

@@ -13,14 +13,16 @@ from streamflow.engine.buffer import ShardBuffer
 from streamflow.engine.checkpoints import Checkpoints
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.discovery import look_up_children
+from streamflow.engine.lane import Assignment
+from streamflow.engine.parking import ParkedItems
 from streamflow.engine.reader import read_shard
 from streamflow.errors import LeaseLostError, NotFoundError, SourceError, StoreError, TrimmedError, leading_error
 from streamflow.leases import Gap, LeaseState
 from streamflow.positions import SHARD_END, TRIM_HORIZON
 from streamflow.records import Shard
 from streamflow.rules.batching import Batcher, BatchLimits
-from streamflow.rules.frontier import Frontier
 from streamflow.rules.pacing import STORE_BACKOFF
+from streamflow.rules.windows import WINDOW_STATE_BYTES_MAX
 
 if TYPE_CHECKING:
     from streamflow.engine.flow import Flow
@@ -40,6 +42,7 @@ class ShardWork:
     held: HeldLease
     _cut_off: bool = False
     """A batch was given up while the handler had it: the lease is left to run out instead of being released."""
+    _abandoned: int = 0
 
     async def run(self) -> None:
         """Work on the shard.
@@ -60,6 +63,7 @@ class ShardWork:
             reason, children = await self._work()
         except LeaseLostError as error:
             reason = "lost"
+            flow.repeating.pop(held.shard_id, None)  # what repeats is somebody else's to tell
             self.ownership.forget(held, str(error))
         except Exception:
             reason = "failed"
@@ -72,7 +76,13 @@ class ShardWork:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
                     await self.ownership.release(held)
             flow.around.emit(
-                events.ShardClosed(pipeline=flow.name, shard_id=held.shard_id, reason=reason, children=children)
+                events.ShardClosed(
+                    pipeline=flow.name,
+                    shard_id=held.shard_id,
+                    reason=reason,
+                    children=children,
+                    abandoned=self._abandoned,
+                )
             )
 
     async def _work(self) -> tuple[str, tuple[str, ...]]:
@@ -97,15 +107,20 @@ class ShardWork:
         """
         flow, held = self.flow, self.held
         shard = Shard(stream_arn=held.lease.stream_arn, shard_id=held.shard_id, parents=held.lease.parents)
-        buffer = self._buffer(shard)
-        checkpoints = Checkpoints(flow, held, Frontier(held.lease.checkpoint))
-        delivery = Delivery(flow=flow, shard=shard, held=held, buffer=buffer, checkpoints=checkpoints)
+        if (parked := await ParkedItems.load(flow, held.shard_id)) is None:
+            return False
+        checkpoints = Checkpoints.of(flow, held)
+        buffer = self._buffer(shard, checkpoints)
+        delivery = Delivery(
+            Assignment(flow=flow, shard=shard, held=held, buffer=buffer, checkpoints=checkpoints, parked=parked)
+        )
         cursor = flow.cursors.pop(held.shard_id, None)
         try:
             async with flow.source.open(shard, held.lease.checkpoint, cursor=cursor) as reader:
                 finished = await self._tend(reader, buffer, delivery, checkpoints)
         finally:
             self._cut_off = delivery.in_flight
+            self._abandoned += buffer.unsettled
             buffer.close()
             with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
                 await checkpoints.store_last()
@@ -113,15 +128,23 @@ class ShardWork:
             raise buffer.failure
         return finished
 
-    def _buffer(self, shard: Shard) -> ShardBuffer:
+    def _buffer(self, shard: Shard, checkpoints: Checkpoints) -> ShardBuffer:
         options = self.flow.options
+        # In a window the event carries the state too.
+        state_bytes = min(WINDOW_STATE_BYTES_MAX, options.batch_bytes_max // 2) if options.tumbling_window_s else 0
         limits = BatchLimits(
             records_max=options.batch_size,
-            bytes_max=options.batch_bytes_max,
+            bytes_max=options.batch_bytes_max - state_bytes,
             window_s=options.maximum_batching_window_s,
             overhead_bytes=record_overhead_bytes(shard),
         )
-        return ShardBuffer(Batcher(limits), self.flow.around.read_ahead, options.buffer_bytes_max)
+        return ShardBuffer(
+            batchers=[Batcher(limits) for _ in range(options.parallelization_factor)],
+            checkpoints=checkpoints,
+            read_ahead=self.flow.around.read_ahead,
+            bytes_max=options.buffer_bytes_max,
+            accepts=self.flow.accepts,
+        )
 
     async def _tend(
         self, reader: ShardReader, buffer: ShardBuffer, delivery: Delivery, checkpoints: Checkpoints
@@ -136,7 +159,7 @@ class ShardWork:
 
         def stop() -> None:
             reading.cancel()
-            buffer.wake()
+            delivery.stop()
 
         self.flow.at_stop.add(stop)
         finished = False

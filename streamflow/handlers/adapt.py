@@ -13,6 +13,7 @@ from streamflow.handlers.lambda_function import open_lambda_function
 from streamflow.handlers.responses import is_unrun
 from streamflow.handlers.threads import Threads
 from streamflow.pipeline import LambdaFunction
+from streamflow.targets import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -98,7 +99,17 @@ async def _call_async(function: Callable[[Batch], Any], batch: Batch) -> None:
 
 
 async def _call_in_thread(function: Callable[[Batch], Any], threads: Threads, batch: Batch) -> None:
-    _check_result(function, await threads.run(function, batch))
+    _check_result(function, await threads.run(_call_contained, function, batch))
+
+
+def _call_contained(function: Callable[[Batch], Any], batch: Batch) -> object:
+    try:
+        return function(batch)
+    except Exception:
+        raise
+    except BaseException as error:
+        # `sys.exit` in a thread ends no process. Out of the thread it would end, or seem to cancel, the task that waits.
+        raise PluginError(f"handler {_name(function)} raised {type(error).__name__}", plugin=_name(function)) from error
 
 
 def _check_result(function: Callable[[Batch], Any], result: object) -> None:
@@ -140,9 +151,4 @@ def _name(function: object) -> str:
         function = function.func
     name = getattr(function, "__qualname__", type(function).__qualname__)
     code = getattr(function, "__code__", None) or getattr(getattr(function, "__call__", None), "__code__", None)  # noqa: B004
-    return f"{name} ({_shown(code.co_filename)}:{code.co_firstlineno})" if code is not None else name
-
-
-def _shown(file: str) -> str:
-    path = Path(file)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else file
+    return f"{name} ({shown(Path(code.co_filename))}:{code.co_firstlineno})" if code is not None else name

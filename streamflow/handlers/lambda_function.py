@@ -1,40 +1,47 @@
 """An AWS Lambda function, unchanged, in this process: exact event, context, and results that mean what they mean there.
 
-Two shards call the function in two threads at the same time, in one set of module globals; Lambda would use two
-processes. A function that cannot bear that goes behind the layer `concurrency_limit(1)`.
+Where Lambda has an environment for each invocation, here all share the module's globals: so one runs at a time, unless
+`LambdaFunction.concurrency` says that the function bears more.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
 import sys
-import traceback
 import uuid
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import orjson
 
 from streamflow.clock import SystemClock, thread_monotonic
 from streamflow.errors import ConfigError, HandlerTimeoutError, LambdaFunctionError
-from streamflow.handlers.responses import is_unrun, read_response
+from streamflow.handlers.responses import accept_response, encode_response
 from streamflow.handlers.threads import Threads
+from streamflow.targets import code_line, load_target
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
-    from types import ModuleType
 
     from streamflow.batches import Batch
     from streamflow.pipeline import LambdaFunction
     from streamflow.protocols import Handler
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
+class CognitoIdentity:
+    """Who called, where that was an app on a phone: never, for an event source mapping."""
+
+    cognito_identity_id: str | None = None
+    cognito_identity_pool_id: str | None = None
+
+
+@dataclass(kw_only=True, eq=False)
 class LambdaContext:
-    """The context object of the Python runtime, member for member."""
+    """The context object of the Python runtime, member for member; as there, libraries may set more attributes on it."""
 
     aws_request_id: str
     function_name: str
@@ -43,73 +50,79 @@ class LambdaContext:
     log_group_name: str
     log_stream_name: str
     function_version: str = "$LATEST"
-    identity: None = None
+    identity: CognitoIdentity = field(default_factory=CognitoIdentity)
     client_context: None = None
-    _deadline: float = 0.0
+    tenant_id: None = None
+    _deadline: float = field(default=0.0, repr=False)
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the invocation times out; 0 when it has."""
         return max(0, int((self._deadline - thread_monotonic()) * 1000))
+
+    def log(self, message: object) -> None:
+        """Write to the standard output, without a line's end."""
+        sys.stdout.write(str(message))
+
+
+_Function: TypeAlias = "Callable[[dict[str, Any], LambdaContext], object]"
 
 
 @asynccontextmanager
 async def open_lambda_function(declared: LambdaFunction) -> AsyncIterator[Handler]:
     """Load the function; it is called in a thread, because Lambda functions are plain functions.
 
-    The handler raises `LambdaFunctionError` where Lambda would say that the function failed, and `PartialFailure`.
+    The handler raises `LambdaFunctionError` where Lambda would say that the function failed, and `PartialFailure`. In a
+    tumbling window it keeps the state that the function returns.
 
     Raises:
         ConfigError: it cannot be imported, or is no plain function of an event and a context.
     """
     function = load_function(declared.target)
-    threads = Threads()
+    threads = Threads(declared.concurrency)
     today = datetime.fromtimestamp(SystemClock().wall(), UTC)
     log_stream_name = f"{today:%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}"
 
     async def invoke(batch: Batch) -> None:
-        event = batch.lambda_event()
+        event = _event(batch)
 
-        def call() -> object:
+        def call() -> bytes:
             # The clock of the invocation starts with its thread, not while it waits for one.
-            return function(event, _context(declared, batch, function, log_stream_name))
+            return _response_body(function, event, _context(declared, batch, function, log_stream_name))
 
         try:
-            response = await threads.run(call, timeout_s=declared.timeout_s)
+            body = await threads.run(call, timeout_s=declared.timeout_s)
+            accept_response(body, batch, reporting=declared.report_batch_item_failures)
         except HandlerTimeoutError:
             raise LambdaFunctionError(
                 f"lambda function {declared.target!r} did not return within {declared.timeout_s:g} s; its thread cannot be "
                 "stopped and goes on"
             ) from None
-        except (Exception, SystemExit) as error:
+        except LambdaFunctionError as error:
             raise LambdaFunctionError(
-                f"lambda function {declared.target!r} raised {type(error).__name__}{_at(error)}"
-            ) from error
-        if is_unrun(response):
-            raise LambdaFunctionError(
-                f"lambda function {declared.target!r} returned a {type(response).__name__} that nobody runs"
-            )
-        if declared.report_batch_item_failures:
-            numbers = {record.sequence_number for record in batch}
-            if (failure := read_response(response, sequence_numbers=numbers)) is not None:
-                raise failure
+                f"lambda function {declared.target!r}: {error}", function_error=error.function_error
+            ) from error.__cause__
 
     yield invoke
 
 
-def load_function(target: str) -> Callable[[dict[str, Any], LambdaContext], Any]:
+def load_function(target: str) -> _Function:
     """Import `module:function` or `path.py:function`; the working directory is searched as in Lambda.
 
     Raises:
         ConfigError: it is not there, its module cannot be imported, or it is no plain function of two arguments.
     """
-    place, _, name = target.partition(":")
-    module = _load_module(place, target)
-    function: Any = module
-    for part in name.split("."):
-        function = getattr(function, part, None)
-    if not callable(function):
-        raise ConfigError(f"lambda function {target!r}: {place} has no function {name}")
-    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+    try:
+        function = load_target(target, directory=Path.cwd())
+    except ConfigError as error:
+        raise ConfigError([f"lambda function {target!r}: {problem}" for problem in error.problems]) from error
+    if not callable(function) or inspect.isclass(function):
+        kind = (
+            "the class " + function.__name__
+            if inspect.isclass(function)
+            else f"a value of type {type(function).__name__}"
+        )
+        raise ConfigError(f"lambda function {target!r} is {kind}, not a function")
+    if _is_async(function):
         raise ConfigError(f"lambda function {target!r} is async: AWS Lambda calls plain functions; use it as a handler")
     try:
         inspect.signature(function).bind(None, None)
@@ -117,82 +130,54 @@ def load_function(target: str) -> Callable[[dict[str, Any], LambdaContext], Any]
         pass  # a builtin without a signature: the first call will tell
     except TypeError:
         raise ConfigError(f"lambda function {target!r} must take two arguments, event and context") from None
-    return function  # type: ignore[no-any-return]
+    return function
 
 
-def _load_module(place: str, target: str) -> ModuleType:
+def _is_async(function: Callable[..., object]) -> bool:
+    return any(
+        inspect.iscoroutinefunction(each) or inspect.isasyncgenfunction(each)
+        for each in (function, getattr(function, "__call__", None))  # noqa: B004
+    )
+
+
+def _event(batch: Batch) -> dict[str, Any]:
+    """The batch's event, with a state of its own: what the function does to it counts only if it returns it."""
+    event: dict[str, Any] = batch.lambda_event()
+    if batch.window is not None:
+        event["state"] = orjson.loads(orjson.dumps(batch.window.state))
+    return event
+
+
+def _response_body(function: _Function, event: dict[str, Any], context: LambdaContext) -> bytes:
+    """Call the function, as the runtime does.
+
+    Raises:
+        LambdaFunctionError: it raised, left, or returned something that the runtime cannot send.
+    """
     try:
-        return _import_file(Path(place)) if place.endswith(".py") else _import(place)
-    except (Exception, SystemExit) as error:
-        text = error.msg if isinstance(error, SyntaxError) else str(error).partition("\n")[0]
-        raise ConfigError(
-            f"lambda function {target!r} cannot be imported: {type(error).__name__}: {text}{_at(error)}"
-        ) from error
+        response = function(event, context)
+    # Also what is no Exception: out of the thread it would end, or seem to cancel, the task that waits for it.
+    except BaseException as error:
+        raise LambdaFunctionError(f"it raised {type(error).__name__} at {code_line(error)}") from error
+    return encode_response(response)
 
 
-def _import(name: str) -> ModuleType:
-    _search(Path.cwd())
-    importlib.invalidate_caches()
-    return importlib.import_module(name)
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Once, under the file's own name; where another module has that, under its path: files of one name are common."""
-    path = path.resolve(strict=True)
-    _search(path.parent)
-    name = path.stem if path.stem not in sys.modules or _is_from(sys.modules[path.stem], path) else str(path)
-    if name in sys.modules:
-        return sys.modules[name]
-    specification = importlib.util.spec_from_file_location(name, path)
-    if specification is None or specification.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = sys.modules[name] = importlib.util.module_from_spec(specification)
-    try:
-        specification.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _is_from(module: ModuleType, path: Path) -> bool:
-    file = getattr(module, "__file__", None)
-    return file is not None and Path(file).resolve() == path
-
-
-def _search(directory: Path) -> None:
-    """Let the function import its neighbours."""
-    if str(directory) not in sys.path:
-        sys.path.insert(0, str(directory))
-
-
-def _at(error: BaseException) -> str:
-    """Where in the user's code it was raised, for the end of a sentence."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f" at {error.filename}:{error.lineno}"
-    ours = str(Path(__file__).parent)
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((ours, "<frozen ")) and "importlib" not in frame.filename
-    ]
-    own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
-    return f" at {own[-1].filename}:{own[-1].lineno}" if own else ""
-
-
-def _context(
-    declared: LambdaFunction, batch: Batch, function: Callable[..., Any], log_stream_name: str
-) -> LambdaContext:
+def _context(declared: LambdaFunction, batch: Batch, function: _Function, log_stream_name: str) -> LambdaContext:
     name = declared.function_name or str(getattr(function, "__name__", "function"))
-    # arn:PARTITION:dynamodb:REGION:ACCOUNT:table/…
-    parts = batch.shard.stream_arn.split(":")
-    partition, region, account = (parts[1], *parts[3:5]) if len(parts) > 5 else ("aws", "us-east-1", "000000000000")
     return LambdaContext(
         aws_request_id=batch.request_id,
         function_name=name,
         memory_limit_in_mb=str(declared.memory_size_mb),
-        invoked_function_arn=f"arn:{partition}:lambda:{region}:{account}:function:{name}",
+        invoked_function_arn=function_arn(batch.shard.stream_arn, name),
         log_group_name=f"/aws/lambda/{name}",
         log_stream_name=log_stream_name,
         _deadline=thread_monotonic() + declared.timeout_s,
     )
+
+
+def function_arn(stream_arn: str, name: str) -> str:
+    """The ARN of a function of this name where the stream is."""
+    # arn:PARTITION:dynamodb:REGION:ACCOUNT:table/…
+    parts = stream_arn.split(":")
+    partition, region, account = (parts[1], *parts[3:5]) if len(parts) > 5 else ("aws", "us-east-1", "000000000000")
+    return f"arn:{partition}:lambda:{region}:{account}:function:{name}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 import anyio
 import anyio.to_thread
 
-from streamflow.errors import HandlerTimeoutError
+from streamflow.errors import HandlerTimeoutError, SinkBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 
 # Plain functions of one pipeline that run at the same time: one per shard is the rule, this is its bound.
 THREADS_MAX = 40
+# A call waits so long for a free thread before it says so; then it comes again.
+PATIENCE_S = 60.0
 
 
 class Threads:
@@ -45,9 +47,17 @@ class Threads:
 
         Raises:
             HandlerTimeoutError: it did not return within `timeout_s`; waiting for a free thread does not count.
+            SinkBusyError: no thread was free for a minute; the function was not called.
         """
         place = object()
-        await self._places.acquire_on_behalf_of(place)
+        with anyio.move_on_after(PATIENCE_S) as patience:
+            await self._places.acquire_on_behalf_of(place)
+        if patience.cancelled_caught:
+            raise SinkBusyError(
+                f"no thread was free for {PATIENCE_S:g} s: all {self._places.total_tokens:g} are at work, calls that timed "
+                "out among them",
+                retry_after_s=1.0,
+            )
         # Whoever takes it out decides: the thread, that the function runs; the caller, that it never will.
         undecided = [place]
         loop = asyncio.get_running_loop()

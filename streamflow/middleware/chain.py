@@ -55,7 +55,8 @@ def _step(layer: Middleware, call_next: Handler, batch: Batch) -> Awaitable[None
 
 
 async def _deliver(handler: Handler, batch: Batch) -> None:
-    if batch.records:
+    # The final invocation of a tumbling window has no records, and is one all the same.
+    if batch.records or (batch.window is not None and batch.window.is_final):
         await handler(batch)
     batch.ledger.deliver(batch.records)
 

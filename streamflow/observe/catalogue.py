@@ -19,6 +19,8 @@ OTHER = "_other"
 _DURATIONS_S = tuple(0.001 * 2**power for power in range(18))
 # The service rounds creation times down to the second, so nothing below half a second means anything; 24 h is retention.
 _LATENCIES_S = (0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 900, 3_600, 10_800, 21_600, 43_200, 86_400)
+# Why records are given up: both of the words that Lambda has for streams.
+CONDITIONS = ("RetryAttemptsExhausted", "RecordAgeExceeded")
 # 10 000 is the largest batch an event source mapping allows.
 _BATCH_RECORDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 # 1 KiB to 16 MiB; an invocation takes 6 MB.
@@ -51,8 +53,17 @@ RECORDS_POLLED = Metric(
     kind="counter",
     unit="records",
     labels=("pipeline",),
-    meaning="Records read from the stream. Polled = delivered + dropped + what is still in this worker.",
+    meaning="Records read from the stream (Lambda's PolledEventCount). Polled = filtered + delivered + dropped + "
+    "dead-lettered + lost + parked + abandoned + in flight, at every moment.",
     remedy="Flat while the table is written to: see poll errors, then whether this worker holds any shard.",
+)
+RECORDS_FILTERED = Metric(
+    name="streamflow_records_filtered_total",
+    kind="counter",
+    unit="records",
+    labels=("pipeline",),
+    meaning="Records that match none of the pipeline's filters, and so never reach the handler (FilteredOutEventCount).",
+    remedy="All of them, and you expect some: a pattern never matches, as numeric ones on N attributes do not in Lambda.",
 )
 BYTES_POLLED = Metric(
     name="streamflow_bytes_polled_total",
@@ -119,16 +130,34 @@ BYTES_DELIVERED = Metric(
     kind="counter",
     unit="bytes",
     labels=("pipeline",),
-    meaning="Size of the settled batches as Lambda events, dropped records included.",
+    meaning="Size of the delivered batches as Lambda events, dropped records included.",
     remedy="None by itself: sizes the network to the destination.",
+)
+RECORDS_INVOKED = Metric(
+    name="streamflow_records_invoked_total",
+    kind="counter",
+    unit="records",
+    labels=("pipeline",),
+    meaning="Records of invocations that have ended, again for each retry (InvokedEventCount); not of attempts that never "
+    "reached the handler.",
+    remedy="Far above delivered: most of the work is retries; see failed records.",
 )
 RECORDS_FAILED = Metric(
     name="streamflow_records_failed_total",
     kind="counter",
     unit="records",
     labels=("pipeline",),
-    meaning="Records in attempts that failed; a record counts once per attempt, and is not lost.",
+    meaning="Records of failed invocations, again for each retry, and all of them where only some were reported "
+    "(FailedInvokeEventCount). A record that failed is not lost.",
     remedy="See the log for the kind of error, and failed attempts for the shards that stand still.",
+)
+ATTEMPTS_NOT_INVOKED = Metric(
+    name="streamflow_attempts_not_invoked_total",
+    kind="counter",
+    unit="attempts",
+    labels=("pipeline",),
+    meaning="Attempts that never reached the handler: the sink was busy, or the event of one record was too large.",
+    remedy="The line `batch failed` says which. Busy: the sink's destination is slow. Too large: see batch_bytes_max.",
 )
 RECORDS_DROPPED = Metric(
     name="streamflow_records_dropped_total",
@@ -138,12 +167,107 @@ RECORDS_DROPPED = Metric(
     meaning="Records that middleware left out aloud, by its reason (at most 50 reasons per pipeline, then `_other`).",
     remedy="A reason that should be rare and grows: look at the predicate of that layer.",
 )
+RECORDS_DEAD_LETTERED = Metric(
+    name="streamflow_records_dead_lettered_total",
+    kind="counter",
+    unit="records",
+    labels=("pipeline", "condition"),
+    values=CONDITIONS,
+    meaning="Records given up after their retries or their age, and taken by every destination of on_failure "
+    "(OnFailureDestinationDeliveredEventCount).",
+    remedy="Look at them where on_failure says, mend the handler, and deliver them again.",
+)
+RECORDS_LOST = Metric(
+    name="streamflow_records_lost_total",
+    kind="counter",
+    unit="records",
+    labels=("pipeline", "condition"),
+    values=CONDITIONS,
+    meaning='DATA LOSS: records given up that are in no destination, because on_failure is "drop" (DroppedEventCount).',
+    remedy="Name a destination in on_failure.",
+)
+DESTINATION_FAILURES = Metric(
+    name="streamflow_destination_failures_total",
+    kind="counter",
+    unit="sends",
+    labels=("pipeline",),
+    meaning="Sends that a destination of on_failure did not take (DestinationDeliveryFailures). They are repeated until it "
+    "does: nothing is lost, and the shard waits.",
+    remedy="The line `destination failed` names it: permissions, a queue that is gone, a full disk.",
+)
+RECORDS_PARKED = Metric(
+    name="streamflow_records_parked_total",
+    kind="counter",
+    unit="records",
+    labels=("pipeline",),
+    meaning='Records set aside with their item (on_poison = "park_key"), later changes of parked items included.',
+    remedy="Mend the handler, then release the parked items.",
+)
+PARKED_KEYS = Metric(
+    name="streamflow_parked_keys",
+    kind="gauge",
+    unit="items",
+    labels=("pipeline",),
+    meaning="Items of the stream that are parked, as of the last record that this worker parked; absent before.",
+    remedy="Near parked_keys_max: beyond it the shards block. So many failing items are a fault of the handler.",
+)
+PARKING_FAILURES = Metric(
+    name="streamflow_parking_failures_total",
+    kind="counter",
+    unit="writes",
+    labels=("pipeline",),
+    meaning="Writes of records to be parked that the store refused. They are repeated, and the shard waits.",
+    remedy="As for failed checkpoints: the store's disk is full, locked or unreachable.",
+)
+RECORDS_ABANDONED = Metric(
+    name="streamflow_records_abandoned_total",
+    kind="counter",
+    unit="records",
+    labels=("pipeline",),
+    meaning="Records in hand when this worker let their shard go: whoever works on it next reads them again.",
+    remedy="None for a stop. Without one: leases are lost (see lease changes), or the pipeline failed.",
+)
+RECORDS_IN_FLIGHT = Metric(
+    name="streamflow_records_in_flight",
+    kind="gauge",
+    unit="records",
+    labels=("pipeline",),
+    meaning="Records read and not settled: buffered, being handled, waiting for the next attempt or for a destination.",
+    remedy="High while lag rises: the handler is the bottleneck.",
+)
+RECORDS_UNACCOUNTED = Metric(
+    name="streamflow_records_unaccounted",
+    kind="gauge",
+    unit="records",
+    labels=("pipeline",),
+    meaning="Polled less all that became of them: always 0. All terms are of one moment, which two series of a scrape need "
+    "not be.",
+    remedy="Anything but 0 is a fault of streamflow: please report it.",
+)
+LAST_PROCESSING_RESULT = Metric(
+    name="streamflow_last_processing_result",
+    kind="gauge",
+    unit="",
+    labels=("pipeline", "result"),
+    values=("none", "ok", "function_error", "source_error"),
+    meaning="1 for the result that holds now, 0 for the others (LastProcessingResult; /status has its text).",
+    remedy="function_error: see the line `batch failed`. source_error: see the line `poll failed`.",
+)
+WINDOWS_CLOSED = Metric(
+    name="streamflow_windows_closed_total",
+    kind="counter",
+    unit="windows",
+    labels=("pipeline", "early"),
+    values=("yes", "no"),
+    meaning="Tumbling windows whose final invocation is done; early where the state had passed 1 MB.",
+    remedy="Early: the handler keeps too much in its state; aggregate more, or make the window shorter.",
+)
 BATCH_RECORDS = Metric(
     name="streamflow_batch_records",
     kind="histogram",
     unit="records",
     labels=("pipeline",),
-    meaning="Records in a settled batch.",
+    meaning="Records in a delivered batch, or in the delivered part of one.",
     remedy="Always 1 while lagging: raise batch_size or maximum_batching_window_s. Always full: raise batch_size.",
     buckets=_BATCH_RECORDS,
 )
@@ -152,7 +276,7 @@ BATCH_BYTES = Metric(
     kind="histogram",
     unit="bytes",
     labels=("pipeline",),
-    meaning="Size of a settled batch as a Lambda event.",
+    meaning="Size of a delivered batch, or of the delivered part of one, as a Lambda event.",
     remedy="At batch_bytes_max: items are large, so batches are smaller than batch_size says.",
     buckets=_BATCH_BYTES,
 )
@@ -162,7 +286,7 @@ HANDLER_DURATION = Metric(
     unit="seconds",
     labels=("pipeline", "outcome"),
     values=("delivered", "failed"),
-    meaning="Time of one attempt in middleware and handler.",
+    meaning="Time of one invocation in middleware and handler; one that delivered only a part counts as failed.",
     remedy="Rising: the destination is slow. Failed near handler_timeout_s: attempts run out of time.",
     buckets=_DURATIONS_S,
 )
@@ -173,6 +297,17 @@ END_TO_END_LATENCY = Metric(
     labels=("pipeline",),
     meaning="Creation of the first record of a batch to the end of its handler; the service rounds creation down to 1 s.",
     remedy="Rising with iterator age: reading is late. Rising alone: the handler, or a long batching window.",
+    buckets=_LATENCIES_S,
+)
+
+BATCH_ITERATOR_AGE = Metric(
+    name="streamflow_batch_iterator_age_seconds",
+    kind="histogram",
+    unit="seconds",
+    labels=("pipeline",),
+    meaning="Age of the last record of a batch when it was handed to the handler, retries included (IteratorAge, in "
+    "seconds). Nothing for a shard that is idle or stalled: see the iterator age of shards.",
+    remedy="As for the iterator age of shards.",
     buckets=_LATENCIES_S,
 )
 
@@ -238,8 +373,8 @@ SHARDS = Metric(
     unit="shards",
     labels=("pipeline", "state"),
     values=("reading", "read_failing", "blocked"),
-    meaning="Shards this worker works on, each in one state: blocked (its batch failed and comes again), read_failing "
-    "(its last poll failed), reading.",
+    meaning="Shards this worker works on, each in one state: blocked (its batch failed and comes again, or waits for "
+    "whoever is to take it), read_failing (its last poll failed), reading.",
     remedy="Blocked or read_failing: see the log.",
 )
 SHARDS_OPENED = Metric(
@@ -282,7 +417,7 @@ ITERATOR_AGE = Metric(
     unit="seconds",
     labels=("pipeline", "shard"),
     meaning="How far reading is behind: age of the newest record read, 0 once a page came back empty, and growing again "
-    "when no page came back for 10 s. Grain 1 s.",
+    "when no page came back for 10 s; 0 for a shard that is read to its end. Grain 1 s.",
     remedy="Rising: compare poll errors, failed attempts and handler duration, in this order.",
     fold="max",
 )

@@ -12,28 +12,40 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from streamflow.errors import LambdaFunctionError, PartialFailure, SinkBusyError, StreamflowError
+from streamflow.errors import (
+    DestinationError,
+    LambdaFunctionError,
+    PartialFailure,
+    SinkBusyError,
+    StreamflowError,
+)
 from streamflow.events import (
     BatchFailed,
     CheckpointFailed,
+    DestinationFailed,
     DiscoveryFailed,
     LeaseLost,
     LeaseReleased,
     LeaseTaken,
     LoopBlocked,
+    ParkingFailed,
     PipelineFailed,
     PipelineStarted,
     PipelineStopped,
     ReadFailed,
+    RecordsDiscarded,
+    RecordsParked,
     RecordsTrimmed,
     ShardAwaitingChildren,
     ShardClosed,
     ShardsDiscovered,
     StreamEnded,
+    WindowClosed,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from types import TracebackType
 
     from streamflow.events import Event
 
@@ -63,6 +75,8 @@ def line_of(event: Event, *, log_handler_errors: bool = False) -> Line | None:
     match event:
         case ReadFailed() | BatchFailed() | CheckpointFailed() | DiscoveryFailed() | LoopBlocked():
             return _failure(event, log_handler_errors)
+        case RecordsDiscarded() | DestinationFailed() | RecordsParked() | ParkingFailed() | WindowClosed():
+            return _given_up(event, log_handler_errors)
         case (
             LeaseTaken() | LeaseLost() | LeaseReleased() | ShardClosed() | ShardsDiscovered() | ShardAwaitingChildren()
         ):
@@ -108,6 +122,36 @@ def _shard_life(
             return None
 
 
+def _given_up(
+    event: RecordsDiscarded | DestinationFailed | RecordsParked | ParkingFailed | WindowClosed, log_handler_errors: bool
+) -> Line | None:
+    pipeline, shard_id = event.pipeline, event.shard_id
+    match event:
+        case RecordsDiscarded():
+            level = logging.WARNING if event.destinations else logging.ERROR
+            fields: dict[str, Value] = {"records": event.records, "condition": event.condition}
+            fields |= {"invoke_count": event.invoke_count, "destinations": " ".join(event.destinations) or "none"}
+            ends = {"first": event.first, "last": event.last}
+            fields |= {end: str(position) for end, position in ends.items() if position is not None}
+            return _line(level, "records discarded", pipeline, shard=shard_id, **fields)
+        case RecordsParked() if event.opened:
+            fields = {"records": event.records, "opened": event.opened, "parked_keys": event.parked_keys}
+            return _line(logging.WARNING, "records parked", pipeline, shard=shard_id, **fields)
+        case DestinationFailed():
+            fact = "destination failed"
+            fields = {"destination": event.destination, "records": event.records, "attempt": event.attempt}
+        case ParkingFailed():
+            fact, fields = "parking failed", {}
+        case WindowClosed(early=True):
+            fields = {"start_s": event.start_s, "end_s": event.end_s, "state_bytes": event.state_bytes}
+            return _info("window closed early", pipeline, shard=shard_id, **fields)
+        case _:
+            return None
+    fields |= error_fields(event.error, log_handler_errors=log_handler_errors)
+    retry_after_s = round(event.retry_after_s, 3)
+    return _line(logging.ERROR, fact, pipeline, shard=shard_id, **fields, retry_after_s=retry_after_s)
+
+
 def _failure(
     event: ReadFailed | BatchFailed | CheckpointFailed | DiscoveryFailed | LoopBlocked, log_handler_errors: bool
 ) -> Line:
@@ -147,6 +191,8 @@ def error_fields(error: BaseException, *, log_handler_errors: bool = False) -> d
     """What may be told of an error: its type, where it was raised, and the message if it is ours or asked for."""
     errors = list(_leaves(error))
     fields = {"error_type": " ".join(type(each).__name__ for each in errors[:_ERRORS_SHOWN])}
+    if isinstance(errors[0], DestinationError):
+        fields["code"] = errors[0].code
     if place := _place(errors[0]):
         fields["at"] = place
     texts = [str(each) for each in errors[:_ERRORS_SHOWN] if log_handler_errors or _is_ours(each)]
@@ -156,7 +202,13 @@ def error_fields(error: BaseException, *, log_handler_errors: bool = False) -> d
 
 
 def _is_ours(error: BaseException) -> bool:
-    """Our messages hold names and positions only, unless a handler writes them: in these classes, or in its own."""
+    """Our messages hold names and positions only, unless a handler writes them: in these classes, or in its own.
+
+    A destination has whole records in its hands, and may be anybody's: only what our own raise is told.
+    """
+    if isinstance(error, DestinationError):
+        trace = _innermost(error)
+        return trace is not None and str(trace.tb_frame.f_globals.get("__name__")).startswith("streamflow.")
     written_by_handler = isinstance(error, SinkBusyError | LambdaFunctionError | PartialFailure)
     is_our_class = type(error).__module__.partition(".")[0] == "streamflow"
     return isinstance(error, StreamflowError) and is_our_class and not written_by_handler
@@ -172,13 +224,18 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 def _place(error: BaseException) -> str:
     """file:line:function of the innermost frame, without its folder; empty for an error that was never raised."""
-    trace = error.__traceback__
+    trace = _innermost(error)
     if trace is None:
         return ""
-    while trace.tb_next is not None:
-        trace = trace.tb_next
     code = trace.tb_frame.f_code
     return f"{PurePath(code.co_filename).name}:{trace.tb_lineno}:{code.co_name}"
+
+
+def _innermost(error: BaseException) -> TracebackType | None:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace
 
 
 # --- text ------------------------------------------------------------------------------------------------------------

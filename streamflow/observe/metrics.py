@@ -11,7 +11,6 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
-from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.core import Metric as Family
 
@@ -21,6 +20,7 @@ from streamflow.events import (
     BatchFailed,
     CheckpointFailed,
     CheckpointStored,
+    DestinationFailed,
     DiscoveryFailed,
     IteratorExpired,
     LeaseLost,
@@ -28,19 +28,26 @@ from streamflow.events import (
     LeaseTaken,
     LoopBlocked,
     PageRead,
+    ParkingFailed,
     PipelineFailed,
     PipelineStarted,
     PipelineStopped,
     ReadFailed,
+    RecordsDiscarded,
+    RecordsParked,
     RecordsTrimmed,
     ShardAwaitingChildren,
     ShardClosed,
     ShardOpened,
     ShardsDiscovered,
     StreamEnded,
+    WindowClosed,
 )
 from streamflow.observe import catalogue
+from streamflow.observe.balance import Balances
 from streamflow.observe.catalogue import CATALOGUE, OTHER, Metric
+from streamflow.observe.results import NOTHING_PROCESSED, ProcessingResult, processing_result
+from streamflow.observe.series import Series, family_name, label
 from streamflow.observe.shards import OpenShards, ShardFacts
 
 if TYPE_CHECKING:
@@ -54,11 +61,22 @@ if TYPE_CHECKING:
 RETENTION_S = 86_400.0
 """DynamoDB Streams keeps records for 24 hours; it cannot be changed."""
 
-# Error codes come from a server and drop reasons from users' code: neither may grow the page without end.
-_OPEN_LABEL_VALUES_MAX = 50
-_LABEL_LENGTH_MAX = 128
-
 _Row: TypeAlias = "tuple[ShardFacts, dict[str, float]]"
+_Delivery: TypeAlias = (
+    BatchDelivered | BatchFailed | RecordsDiscarded | DestinationFailed | RecordsParked | ParkingFailed | WindowClosed
+)
+_Lease: TypeAlias = CheckpointStored | CheckpointFailed | LeaseTaken | LeaseLost | LeaseReleased
+_Life: TypeAlias = (
+    PipelineStarted
+    | PipelineStopped
+    | PipelineFailed
+    | StreamEnded
+    | ShardOpened
+    | ShardClosed
+    | ShardAwaitingChildren
+    | ShardsDiscovered
+    | DiscoveryFailed
+)
 
 
 class Metrics:
@@ -83,14 +101,13 @@ class Metrics:
         self._shard_series_max = shard_series_max
         self._retention_s = retention_s
         self._shards = OpenShards(self._clock)
+        self._balances = Balances(self._shards)
         self._running: dict[str, bool] = {}
-        # Families without a registry of their own: `collect` leaves their `_created` series out, which the library
-        # can do for the whole process only.
-        self._counters = {m.name: _counter(m) for m in CATALOGUE if m.kind == "counter"}
-        self._histograms = {m.name: _histogram(m) for m in CATALOGUE if m.kind == "histogram"}
-        self._counter_series: dict[tuple[str, ...], Counter] = {}
-        self._histogram_series: dict[tuple[str, ...], Histogram] = {}
-        self._open_values: dict[tuple[str, str], set[str]] = {}
+        self._results: dict[str, ProcessingResult] = {}
+        self._parked_keys: dict[str, int] = {}
+        self._series = Series()
+        self._count = self._series.count
+        self._measure = self._series.measure
         self._versions = {"version": _own_version(), "python": platform.python_version()}
         registry.register(self)
 
@@ -98,57 +115,112 @@ class Metrics:
 
     def __call__(self, event: Event) -> None:
         self._shards(event)
+        self._balances(event)
         match event:
             case PageRead():
                 self._count(catalogue.RECORDS_POLLED, event.records, event.pipeline)
+                self._count(catalogue.RECORDS_FILTERED, event.filtered, event.pipeline)
                 self._count(catalogue.BYTES_POLLED, event.bytes, event.pipeline)
                 self._measure(catalogue.POLL_DURATION, event.duration_s, event.pipeline)
-            case BatchDelivered():
-                self._delivered(event)
-            case BatchFailed():
-                self._count(catalogue.RECORDS_FAILED, event.records, event.pipeline)
-                self._measure(catalogue.HANDLER_DURATION, event.handler_s, event.pipeline, "failed")
-            case CheckpointStored():
-                self._count(catalogue.CHECKPOINTS, 1, event.pipeline, "stored")
-                self._measure(catalogue.CHECKPOINT_DURATION, event.duration_s, event.pipeline)
-            case CheckpointFailed():
-                self._count(catalogue.CHECKPOINTS, 1, event.pipeline, "failed")
             case ReadFailed():
-                code = self._bounded(catalogue.POLL_ERRORS, event.pipeline, event.code)
+                code = self._series.bounded(catalogue.POLL_ERRORS, event.pipeline, event.code)
                 self._count(catalogue.POLL_ERRORS, 1, event.pipeline, code)
                 self._count(catalogue.THROTTLES, int(event.throttled), event.pipeline)
             case IteratorExpired():
                 self._count(catalogue.ITERATORS_EXPIRED, 1, event.pipeline)
             case RecordsTrimmed():
                 self._count(catalogue.TRIMMED_GAPS, 1, event.pipeline)
-            case LeaseTaken():
-                self._count(catalogue.LEASE_CHANGES, 1, event.pipeline, "taken")
-            case LeaseLost():
-                self._count(catalogue.LEASE_CHANGES, 1, event.pipeline, "lost")
-            case LeaseReleased():
-                self._count(catalogue.LEASE_CHANGES, 1, event.pipeline, "released")
             case LoopBlocked():
                 self._count(catalogue.LOOP_BLOCKED, event.blocked_s)
+            case CheckpointStored() | CheckpointFailed() | LeaseTaken() | LeaseLost() | LeaseReleased():
+                self._note_lease(event)
+            case (
+                BatchDelivered()
+                | BatchFailed()
+                | RecordsDiscarded()
+                | DestinationFailed()
+                | RecordsParked()
+                | ParkingFailed()
+                | WindowClosed()
+            ):
+                self._note_delivery(event)
             case _:
                 self._note_life(event)
+        if (result := processing_result(event)) is not None and not isinstance(event, LoopBlocked):
+            self._results[event.pipeline] = result
 
-    def _note_life(
-        self,
-        event: PipelineStarted
-        | PipelineStopped
-        | PipelineFailed
-        | StreamEnded
-        | ShardOpened
-        | ShardClosed
-        | ShardAwaitingChildren
-        | ShardsDiscovered
-        | DiscoveryFailed,
-    ) -> None:
+    def _note_delivery(self, event: _Delivery) -> None:
+        pipeline = event.pipeline
+        match event:
+            case BatchDelivered():
+                self._delivered(event)
+            case BatchFailed(invoked=False):
+                self._count(catalogue.ATTEMPTS_NOT_INVOKED, 1, pipeline)
+            case BatchFailed():
+                self._count(catalogue.RECORDS_FAILED, event.records, pipeline)
+                self._invoked(event, "failed")
+            case RecordsDiscarded():
+                metric = catalogue.RECORDS_DEAD_LETTERED if event.destinations else catalogue.RECORDS_LOST
+                self._count(metric, event.records, pipeline, event.condition)
+            case DestinationFailed():
+                self._count(catalogue.DESTINATION_FAILURES, 1, pipeline)
+            case RecordsParked():
+                self._count(catalogue.RECORDS_PARKED, event.records, pipeline)
+                self._parked_keys[pipeline] = event.parked_keys
+            case ParkingFailed():
+                self._count(catalogue.PARKING_FAILURES, 1, pipeline)
+            case WindowClosed():
+                self._count(catalogue.WINDOWS_CLOSED, 1, pipeline, "yes" if event.early else "no")
+            case _:
+                assert_never(event)
+
+    def _delivered(self, batch: BatchDelivered) -> None:
+        pipeline = batch.pipeline
+        self._count(catalogue.RECORDS_DELIVERED, batch.delivered, pipeline)
+        self._count(catalogue.BYTES_DELIVERED, batch.bytes, pipeline)
+        for reason, records in batch.dropped.items():
+            reason_label = self._series.bounded(catalogue.RECORDS_DROPPED, pipeline, reason)
+            self._count(catalogue.RECORDS_DROPPED, records, pipeline, reason_label)
+        if batch.records:  # the final invocation of a window is no batch of a size
+            self._measure(catalogue.BATCH_RECORDS, batch.records, pipeline)
+            self._measure(catalogue.BATCH_BYTES, batch.bytes, pipeline)
+        if batch.first_created_at_s:  # 0 where the creation time cannot be read
+            latency_s = max(0.0, batch.now_s - batch.first_created_at_s)
+            self._measure(catalogue.END_TO_END_LATENCY, latency_s, pipeline)
+        if not batch.partial:  # of that invocation `BatchFailed` tells, with all its records
+            self._invoked(batch, "delivered")
+
+    def _invoked(self, batch: BatchDelivered | BatchFailed, outcome: str) -> None:
+        self._count(catalogue.RECORDS_INVOKED, batch.records, batch.pipeline)
+        self._measure(catalogue.HANDLER_DURATION, batch.handler_s, batch.pipeline, outcome)
+        if batch.last_created_at_s:
+            age_s = max(0.0, batch.now_s - batch.handler_s - batch.last_created_at_s)
+            self._measure(catalogue.BATCH_ITERATOR_AGE, age_s, batch.pipeline)
+
+    def _note_lease(self, event: _Lease) -> None:
+        pipeline = event.pipeline
+        match event:
+            case CheckpointStored():
+                self._count(catalogue.CHECKPOINTS, 1, pipeline, "stored")
+                self._measure(catalogue.CHECKPOINT_DURATION, event.duration_s, pipeline)
+            case CheckpointFailed():
+                self._count(catalogue.CHECKPOINTS, 1, pipeline, "failed")
+            case LeaseTaken():
+                self._count(catalogue.LEASE_CHANGES, 1, pipeline, "taken")
+            case LeaseLost():
+                self._count(catalogue.LEASE_CHANGES, 1, pipeline, "lost")
+            case LeaseReleased():
+                self._count(catalogue.LEASE_CHANGES, 1, pipeline, "released")
+            case _:
+                assert_never(event)
+
+    def _note_life(self, event: _Life) -> None:
         pipeline = event.pipeline
         match event:
             case PipelineStarted():
-                self._start_from_zero(pipeline)
+                self._series.start_from_zero(pipeline)
                 self._running[pipeline] = True
+                self._results.setdefault(pipeline, NOTHING_PROCESSED)
             case PipelineStopped():
                 self._running[pipeline] = False
             case PipelineFailed():
@@ -160,6 +232,7 @@ class Metrics:
                 self._count(catalogue.SHARDS_OPENED, 1, pipeline)
             case ShardClosed():
                 self._count(catalogue.SHARDS_CLOSED, 1, pipeline, event.reason)
+                self._count(catalogue.RECORDS_ABANDONED, event.abandoned, pipeline)
             case ShardAwaitingChildren():
                 self._count(catalogue.SHARDS_AWAITING_CHILDREN, 1, pipeline)
             case ShardsDiscovered():
@@ -169,79 +242,40 @@ class Metrics:
             case _:
                 assert_never(event)
 
-    def _delivered(self, batch: BatchDelivered) -> None:
-        pipeline = batch.pipeline
-        self._count(catalogue.RECORDS_DELIVERED, batch.delivered, pipeline)
-        self._count(catalogue.BYTES_DELIVERED, batch.bytes, pipeline)
-        for reason, records in batch.dropped.items():
-            label = self._bounded(catalogue.RECORDS_DROPPED, pipeline, reason)
-            self._count(catalogue.RECORDS_DROPPED, records, pipeline, label)
-        self._measure(catalogue.BATCH_RECORDS, batch.records, pipeline)
-        self._measure(catalogue.BATCH_BYTES, batch.bytes, pipeline)
-        self._measure(catalogue.HANDLER_DURATION, batch.handler_s, pipeline, "delivered")
-        if batch.first_created_at_s:  # 0 where the creation time cannot be read
-            latency_s = max(0.0, batch.now_s - batch.first_created_at_s)
-            self._measure(catalogue.END_TO_END_LATENCY, latency_s, pipeline)
-
-    def _count(self, metric: Metric, amount: float, *labels: str) -> None:
-        key = (metric.name, *labels)
-        series = self._counter_series.get(key)
-        if series is None:
-            family = self._counters[metric.name]
-            series = self._counter_series[key] = family.labels(*labels) if labels else family
-        series.inc(amount)
-
-    def _measure(self, metric: Metric, amount: float, *labels: str) -> None:
-        key = (metric.name, *labels)
-        series = self._histogram_series.get(key)
-        if series is None:
-            series = self._histogram_series[key] = self._histograms[metric.name].labels(*labels)
-        series.observe(amount)
-
-    def _bounded(self, metric: Metric, pipeline: str, value: str) -> str:
-        """The value as a label; beyond the first 50 of a pipeline they are one."""
-        value = _label(value)
-        known = self._open_values.setdefault((metric.name, pipeline), set())
-        if value not in known:
-            if len(known) >= _OPEN_LABEL_VALUES_MAX:
-                return OTHER
-            known.add(value)
-        return value
-
-    def _start_from_zero(self, pipeline: str) -> None:
-        """Show the counters whose labels are known: `increase()` does not see a counter that begins at 1."""
-        for metric in CATALOGUE:
-            if metric.kind != "counter" or not metric.labels:
-                continue
-            if metric.labels == ("pipeline",):
-                self._count(metric, 0, pipeline)
-            for value in metric.values:
-                self._count(metric, 0, pipeline, value)
-
     # -- rendering, in any thread -------------------------------------------------------------------------------------
 
     def describe(self) -> Iterator[Family]:
         """The names this collector takes, for the registry."""
         for metric in CATALOGUE:
-            yield Family(_family_name(metric), metric.meaning, metric.kind)
+            yield Family(family_name(metric), metric.meaning, metric.kind)
 
     def collect(self) -> Iterator[Family]:
         """All families with their samples as of now."""
-        for collector in (*self._counters.values(), *self._histograms.values()):
-            for family in collector.collect():
-                family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
-                yield family
+        yield from self._series.collect()
+        yield from self._pipeline_gauges()
         shards = self._shards.snapshot()
-        yield self._pipelines_running()
         yield self._shard_states(shards)
         yield from self._shard_gauges(shards)
-        yield InfoMetricFamily(_family_name(catalogue.BUILD), catalogue.BUILD.meaning, self._versions)
+        yield InfoMetricFamily(family_name(catalogue.BUILD), catalogue.BUILD.meaning, self._versions)
 
-    def _pipelines_running(self) -> Family:
-        family = _gauge(catalogue.PIPELINE_RUNNING)
-        for pipeline, running in self._running.copy().items():
-            family.add_metric([pipeline], int(running))
-        return family
+    def _pipeline_gauges(self) -> Iterator[Family]:
+        balances = self._balances.snapshot()
+        readings: dict[Metric, dict[str, int]] = {
+            catalogue.PIPELINE_RUNNING: {name: int(running) for name, running in self._running.copy().items()},
+            catalogue.RECORDS_IN_FLIGHT: {name: balance.in_flight for name, balance in balances.items()},
+            catalogue.RECORDS_UNACCOUNTED: {name: balance.unaccounted for name, balance in balances.items()},
+            catalogue.PARKED_KEYS: self._parked_keys.copy(),
+        }
+        for metric, values in readings.items():
+            family = _gauge(metric)
+            for pipeline, value in values.items():
+                family.add_metric([pipeline], value)
+            yield family
+        family = _gauge(catalogue.LAST_PROCESSING_RESULT)
+        for pipeline, result in self._results.copy().items():
+            for kind in catalogue.LAST_PROCESSING_RESULT.values:
+                family.add_metric([pipeline, kind], int(kind == result.kind))
+        yield family
 
     def _shard_states(self, shards: Sequence[ShardFacts]) -> Family:
         states = {(name, state): 0 for name in self._running.copy() for state in catalogue.SHARDS.values}
@@ -265,7 +299,7 @@ class Metrics:
         for metric in _SHARD_GAUGES:
             family = _gauge(metric)
             for shard, readings in shown:
-                family.add_metric([shard.pipeline, _label(shard.shard_id)], readings[metric.name])
+                family.add_metric([shard.pipeline, label(shard.shard_id)], readings[metric.name])
             fold = _FOLDS[metric.fold or "max"]
             for pipeline, rest in folded.items():
                 family.add_metric([pipeline, OTHER], fold(readings[metric.name] for readings in rest))
@@ -293,29 +327,11 @@ def _laggiest_first(row: _Row) -> tuple[float, float, float, str, str]:
     return *ages, -shard.failed_attempts, shard.pipeline, shard.shard_id
 
 
-def _label(value: str) -> str:
-    """Printable and bounded; one lone surrogate would break the whole page."""
-    printable = value if value.isprintable() else "".join(c if c.isprintable() else "?" for c in value)
-    return printable[:_LABEL_LENGTH_MAX]
-
-
 def _own_version() -> str:
     try:
         return version("streamflow-engine")
     except PackageNotFoundError:  # a source tree that nobody installed
         return "unknown"
-
-
-def _family_name(metric: Metric) -> str:
-    return metric.name.removesuffix("_total").removesuffix("_info")
-
-
-def _counter(metric: Metric) -> Counter:
-    return Counter(_family_name(metric), metric.meaning, metric.labels, registry=None)
-
-
-def _histogram(metric: Metric) -> Histogram:
-    return Histogram(metric.name, metric.meaning, metric.labels, registry=None, buckets=metric.buckets)
 
 
 def _gauge(metric: Metric) -> GaugeMetricFamily:

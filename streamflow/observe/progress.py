@@ -19,12 +19,15 @@ from streamflow.events import (
     PipelineStarted,
     PipelineStopped,
     ReadFailed,
+    RecordsParked,
     RecordsTrimmed,
     ShardClosed,
     ShardOpened,
     StreamEnded,
 )
+from streamflow.observe.balance import Balances
 from streamflow.observe.lines import line_of
+from streamflow.observe.results import NOTHING_PROCESSED, ProcessingResult, processing_result
 from streamflow.observe.shards import OpenShards
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
     from streamflow.clock import Clock
     from streamflow.events import Event
+    from streamflow.observe.balance import Balance
     from streamflow.observe.lines import Line
     from streamflow.observe.shards import ShardFacts
 
@@ -64,11 +68,14 @@ class ShardProgress:
 class PipelineProgress:
     """Totals count since this process started; `lag_s` is that of the laggiest shard, None without one.
 
-    `shards` has the 20 laggiest.
+    Polled = filtered + delivered + dropped + dead-lettered + lost + parked + abandoned + in flight. `parked_keys` is None
+    until this worker has parked something. `shards` has the 20 laggiest.
     """
 
     pipeline: str
     state: StateName
+    last_processing_result: str
+    """In the words of an event source mapping: `OK`, `No records processed`, or `PROBLEM: …`."""
     shards_open: int
     shards_blocked: int
     shards_opened: int
@@ -80,8 +87,15 @@ class PipelineProgress:
     delivered_per_s: float
     records_polled: int
     bytes_polled: int
+    records_filtered: int
     records_delivered: int
     records_dropped: int
+    records_dead_lettered: int
+    records_lost: int
+    records_parked: int
+    records_abandoned: int
+    records_unaccounted: int
+    parked_keys: int | None
     batches_delivered: int
     attempts_failed: int
     polls_failed: int
@@ -133,12 +147,11 @@ class _Tally:
     polled: _Rate
     delivered: _Rate
     state: StateName = "starting"
+    result: ProcessingResult = NOTHING_PROCESSED
     shards_opened: int = 0
     shards_closed: int = 0
-    records_polled: int = 0
     bytes_polled: int = 0
-    records_delivered: int = 0
-    records_dropped: int = 0
+    parked_keys: int | None = None
     batches_delivered: int = 0
     attempts_failed: int = 0
     polls_failed: int = 0
@@ -151,12 +164,14 @@ class Progress:
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._shards = OpenShards(self._clock)
+        self._balances = Balances(self._shards)
         self._tallies: dict[str, _Tally] = {}
         self._errors: dict[tuple[object, str], str] = {}
         self._started_at: float | None = None
 
     def __call__(self, event: Event) -> None:
         self._shards(event)
+        self._balances(event)
         line = line_of(event)
         if line is not None and line.level >= logging.WARNING:
             self._keep_error(line)
@@ -180,20 +195,20 @@ class Progress:
         return tally
 
     def _note(self, tally: _Tally, event: Event) -> None:
+        tally.result = processing_result(event) or tally.result
         match event:
             case PageRead():
-                tally.records_polled += event.records
                 tally.bytes_polled += event.bytes
                 tally.polled.add(self._clock.monotonic(), event.records)
             case BatchDelivered():
-                tally.batches_delivered += 1
-                tally.records_delivered += event.delivered
-                tally.records_dropped += event.records - event.delivered
+                tally.batches_delivered += int(not event.partial)
                 tally.delivered.add(self._clock.monotonic(), event.delivered)
             case BatchFailed():
                 tally.attempts_failed += 1
             case ReadFailed():
                 tally.polls_failed += 1
+            case RecordsParked():
+                tally.parked_keys = event.parked_keys
             case RecordsTrimmed():
                 tally.trimmed_gaps += 1
             case ShardOpened():
@@ -221,7 +236,9 @@ class Progress:
             at_s=now_s,
             uptime_s=0.0 if self._started_at is None else now - self._started_at,
             pipelines=tuple(
-                _pipeline_progress(name, tally, by_pipeline.get(name, ()), now=now, now_s=now_s)
+                _pipeline_progress(
+                    name, tally, self._balances.of(name), by_pipeline.get(name, ()), now=now, now_s=now_s
+                )
                 for name, tally in self._tallies.items()
             ),
             errors=tuple(self._errors.values()),
@@ -229,25 +246,33 @@ class Progress:
 
 
 def _pipeline_progress(
-    name: str, tally: _Tally, shards: Sequence[ShardFacts], *, now: float, now_s: float
+    name: str, tally: _Tally, balance: Balance, shards: Sequence[ShardFacts], *, now: float, now_s: float
 ) -> PipelineProgress:
     laggiest = sorted((_shard_progress(shard, now_s) for shard in shards), key=lambda s: (-s.lag_s, s.shard_id))
     return PipelineProgress(
         pipeline=name,
         state=tally.state,
+        last_processing_result=tally.result.text,
         shards_open=len(shards),
-        shards_blocked=sum(shard.failed_attempts > 0 for shard in shards),
+        shards_blocked=sum(shard.state == "blocked" for shard in shards),
         shards_opened=tally.shards_opened,
         shards_closed=tally.shards_closed,
         lag_s=laggiest[0].lag_s if laggiest else None,
-        records_in_flight=sum(shard.records_in_hand for shard in shards),
+        records_in_flight=balance.in_flight,
         failed_attempts=max((shard.failed_attempts for shard in shards), default=0),
         polled_per_s=tally.polled.per_second(now),
         delivered_per_s=tally.delivered.per_second(now),
-        records_polled=tally.records_polled,
+        records_polled=balance.polled,
         bytes_polled=tally.bytes_polled,
-        records_delivered=tally.records_delivered,
-        records_dropped=tally.records_dropped,
+        records_filtered=balance.filtered,
+        records_delivered=balance.delivered,
+        records_dropped=balance.dropped,
+        records_dead_lettered=balance.dead_lettered,
+        records_lost=balance.lost,
+        records_parked=balance.parked,
+        records_abandoned=balance.abandoned,
+        records_unaccounted=balance.unaccounted,
+        parked_keys=tally.parked_keys,
         batches_delivered=tally.batches_delivered,
         attempts_failed=tally.attempts_failed,
         polls_failed=tally.polls_failed,
@@ -292,9 +317,15 @@ def _pipeline_line(progress: PipelineProgress) -> str:
         f"delivered={progress.records_delivered}",
         f"in_flight={progress.records_in_flight}",
     ]
-    if progress.records_dropped:
-        words.append(f"dropped={progress.records_dropped}")
-    if progress.failed_attempts:
+    seldom = {
+        "filtered": progress.records_filtered,
+        "dropped": progress.records_dropped,
+        "dead_lettered": progress.records_dead_lettered,
+        "lost": progress.records_lost,
+        "parked": progress.records_parked,
+    }
+    words += [f"{name}={records}" for name, records in seldom.items() if records]
+    if progress.shards_blocked:
         words.append(f"blocked={progress.shards_blocked} attempt={progress.failed_attempts}")
     return " ".join(words)
 

@@ -6,20 +6,24 @@ Written on the event loop, read from any thread: each shard is one immutable sna
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from streamflow.events import (
     BatchDelivered,
     BatchFailed,
     CheckpointStored,
+    DestinationFailed,
     PageRead,
+    ParkingFailed,
     PipelineFailed,
     PipelineStopped,
     ReadFailed,
+    RecordsDiscarded,
+    RecordsParked,
     ShardClosed,
     ShardOpened,
 )
-from streamflow.positions import SHARD_END
+from streamflow.positions import SHARD_END, Position
 
 if TYPE_CHECKING:
     from streamflow.clock import Clock
@@ -30,13 +34,23 @@ ShardStateName = Literal["reading", "read_failing", "blocked"]
 # How long an empty page vouches for being at the tip. Shards are polled four times a second; one that is silent for
 # this long is either polled as rarely on purpose (idle_poll_interval_s) or stalled, and then really may be behind.
 EMPTY_PAGE_VOUCHES_S = 10.0
-# Settling and writing at the same reading of the clock, allowing for rounding: the write has seen it.
-_SAME_INSTANT_S = 1e-6
+
+_ShardEvent: TypeAlias = (
+    PageRead
+    | ReadFailed
+    | BatchDelivered
+    | BatchFailed
+    | RecordsDiscarded
+    | DestinationFailed
+    | RecordsParked
+    | ParkingFailed
+    | CheckpointStored
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardFacts:
-    """One shard at one moment. Times ending in `_at_s` are wall clock; `settled_monotonic_s` is what it says."""
+    """One shard at one moment. Times ending in `_at_s` are wall clock."""
 
     pipeline: str
     shard_id: str
@@ -44,12 +58,19 @@ class ShardFacts:
     """Everything created before this has been read: the newest record's creation, or the moment of an empty page."""
     at_tip: bool = False
     """The last page said that there was nothing more."""
+    read_to_end: bool = False
+    """There will never be more."""
     records_read: int = 0
     records_settled: int = 0
-    settled_monotonic_s: float = float("-inf")
+    last_read: Position | None = None
+    """Of the newest record read that has a readable sequence number: no checkpoint will be beyond it."""
+    stored: Position
+    """The checkpoint, as far as is known."""
     unstored_since_at_s: float | None = None
     buffered_bytes: int = 0
     failed_attempts: int = 0
+    held: bool = False
+    """Records are given up or set aside, and whoever is to take them does not."""
     read_failing: bool = False
 
     @property
@@ -59,12 +80,21 @@ class ShardFacts:
 
     @property
     def state(self) -> ShardStateName:
-        if self.failed_attempts:
+        if self.failed_attempts or self.held:
             return "blocked"
         return "read_failing" if self.read_failing else "reading"
 
+    @property
+    def all_stored(self) -> bool:
+        """Everything read is settled, and the checkpoint says so."""
+        if self.stored == SHARD_END:
+            return True
+        return not self.records_in_hand and (self.last_read is None or self.stored.order >= self.last_read.order)
+
     def iterator_age_s(self, now_s: float) -> float:
         """How far reading is behind at wall clock `now_s`: never 0 for a shard that is silently not read."""
+        if self.read_to_end:
+            return 0.0
         age_s = max(0.0, now_s - self.read_up_to_at_s)
         return 0.0 if self.at_tip and age_s <= EMPTY_PAGE_VOUCHES_S else age_s
 
@@ -79,47 +109,73 @@ class OpenShards:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._shards: dict[tuple[str, str], ShardFacts] = {}
+        self._in_hand: dict[str, int] = {}
 
     def snapshot(self) -> tuple[ShardFacts, ...]:
         """The open shards in the order they were opened; safe from any thread."""
         return tuple(self._shards.copy().values())
 
+    def records_in_hand(self, pipeline: str) -> int:
+        """Read and not yet settled, in all open shards of the pipeline."""
+        return self._in_hand.get(pipeline, 0)
+
     def __call__(self, event: Event) -> None:
         match event:
-            case PageRead() | BatchDelivered() | BatchFailed() | CheckpointStored() | ReadFailed():
-                key = event.pipeline, event.shard_id
-                if (shard := self._shards.get(key)) is not None:
-                    self._shards[key] = self._after(shard, event)
+            case (
+                PageRead()
+                | ReadFailed()
+                | BatchDelivered()
+                | BatchFailed()
+                | RecordsDiscarded()
+                | DestinationFailed()
+                | RecordsParked()
+                | ParkingFailed()
+                | CheckpointStored()
+            ):
+                if (shard := self._shards.get((event.pipeline, event.shard_id))) is not None:
+                    self._keep(self._after(shard, event))
             case ShardOpened(pipeline=pipeline, shard_id=shard_id):
-                opened = ShardFacts(pipeline=pipeline, shard_id=shard_id, read_up_to_at_s=self._clock.wall())
-                self._shards[pipeline, shard_id] = opened
+                now_s = self._clock.wall()
+                opened = ShardFacts(pipeline=pipeline, shard_id=shard_id, read_up_to_at_s=now_s, stored=event.start)
+                self._keep(opened)
             case ShardClosed():
-                self._shards.pop((event.pipeline, event.shard_id), None)
+                self._forget(event.pipeline, event.shard_id)
             case PipelineStopped() | PipelineFailed():
-                for key in [key for key in self._shards if key[0] == event.pipeline]:
-                    del self._shards[key]
+                for pipeline, shard_id in [key for key in self._shards if key[0] == event.pipeline]:
+                    self._forget(pipeline, shard_id)
             case _:
                 pass
 
-    def _after(
-        self, shard: ShardFacts, event: PageRead | BatchDelivered | BatchFailed | CheckpointStored | ReadFailed
-    ) -> ShardFacts:
+    def _keep(self, shard: ShardFacts) -> None:
+        if shard.unstored_since_at_s is not None and shard.all_stored:
+            shard = replace(shard, unstored_since_at_s=None)
+        before = self._shards.get((shard.pipeline, shard.shard_id))
+        self._shards[shard.pipeline, shard.shard_id] = shard
+        change = shard.records_in_hand - (0 if before is None else before.records_in_hand)
+        self._in_hand[shard.pipeline] = self._in_hand.get(shard.pipeline, 0) + change
+
+    def _forget(self, pipeline: str, shard_id: str) -> None:
+        shard = self._shards.pop((pipeline, shard_id), None)
+        if shard is not None:
+            self._in_hand[pipeline] -= shard.records_in_hand
+
+    def _after(self, shard: ShardFacts, event: _ShardEvent) -> ShardFacts:
         match event:
             case PageRead():
                 return self._after_page(shard, event)
-            case BatchDelivered():
-                return replace(
-                    shard,
-                    records_settled=shard.records_settled + event.records,
-                    settled_monotonic_s=self._clock.monotonic(),
-                    failed_attempts=0,
-                )
-            case BatchFailed():
-                return replace(shard, failed_attempts=event.attempt)
-            case CheckpointStored():
-                return self._after_checkpoint(shard, event)
             case ReadFailed():
                 return replace(shard, read_failing=True)
+            case BatchDelivered() | RecordsDiscarded() | RecordsParked():
+                settled = shard.records_settled + event.records
+                return replace(shard, records_settled=settled, failed_attempts=0, held=False)
+            case BatchFailed():
+                return replace(shard, failed_attempts=event.attempt)
+            case DestinationFailed():
+                return replace(shard, held=True)
+            case ParkingFailed():  # or the look which items are parked, before anything is read
+                return replace(shard, held=shard.held or shard.records_in_hand > 0)
+            case CheckpointStored():
+                return replace(shard, stored=event.checkpoint, unstored_since_at_s=self._clock.wall())
 
     def _after_page(self, shard: ShardFacts, page: PageRead) -> ShardFacts:
         now_s = self._clock.wall()
@@ -136,16 +192,11 @@ class OpenShards:
             shard,
             read_up_to_at_s=read_up_to_at_s,
             at_tip=at_tip,
+            read_to_end=page.ended,
             records_read=shard.records_read + page.records,
+            records_settled=shard.records_settled + page.filtered,
+            last_read=page.last or shard.last_read,
             unstored_since_at_s=unstored_since_at_s,
             buffered_bytes=page.buffered_bytes,
             read_failing=False,
         )
-
-    def _after_checkpoint(self, shard: ShardFacts, stored: CheckpointStored) -> ShardFacts:
-        """Events carry no positions of batches, so what a write covers is judged by time: all settled when it began."""
-        began_s = self._clock.monotonic() - stored.duration_s
-        covers_settled = shard.settled_monotonic_s <= began_s + _SAME_INSTANT_S
-        if stored.checkpoint == SHARD_END or (covers_settled and not shard.records_in_hand):
-            return replace(shard, unstored_since_at_s=None)
-        return replace(shard, unstored_since_at_s=self._clock.wall())

@@ -55,6 +55,15 @@ class Batcher:
         if self._opened_at is not None:
             self._opened_at = now
 
+    def truncate(self, count: int) -> None:
+        """Keep the oldest `count` of what is buffered."""
+        kept = self._pop(count) if count else ()
+        self._pages.clear()
+        self._offset = self._count = 0
+        self._put_back(kept)
+        if not kept:
+            self._opened_at = None
+
     @property
     def due_at(self) -> float | None:
         """When the window of the buffered records ends; None where nothing is buffered."""

@@ -1,60 +1,170 @@
-"""Settled positions, out of order, to the highest position below which everything is settled.
+"""Records settled out of order, over the lanes of a shard, to the position below which everything is settled.
 
-Invariant: `frontier` never passes a record that was admitted and is not settled, and never moves back.
+Invariant: `position` never passes a record that was admitted to a lane and is not settled, and never moves back.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from streamflow.records import newest_outline
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamflow.positions import Position
-
-
-@dataclass(slots=True, eq=False)
-class Ticket:
-    """A run of records on its way; `last` is the position that settling all of it reaches."""
-
-    last: Position
-    settled: bool = False
+    from streamflow.records import Record
 
 
 @dataclass(slots=True)
+class _Lane:
+    """What a lane has to settle: the ordinals of its records, run by run, from `offset` of the first run on."""
+
+    runs: deque[Sequence[int]] = field(default_factory=deque)
+    offset: int = 0
+
+    def settle(self, count: int) -> int:
+        """Take the oldest `count` away; the answer is the ordinal of the last of them."""
+        last = -1
+        while count:
+            if not self.runs:
+                raise ValueError(f"{count} more records are settled than were admitted")
+            run = self.runs[0]
+            step = min(count, len(run) - self.offset)
+            self.offset += step
+            count -= step
+            last = run[self.offset - 1]
+            if self.offset == len(run):
+                self.runs.popleft()
+                self.offset = 0
+        return last
+
+    def unsettled(self) -> list[int]:
+        ordinals = [ordinal for run in self.runs for ordinal in run]
+        return ordinals[self.offset :]
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    start: int
+    records: Sequence[Record]
+    weight: int
+
+
 class Frontier:
-    """The state of one shard; owned by the task that delivers it."""
+    """The state of one shard: every record that was read has an ordinal, in stream order."""
 
-    frontier: Position
-    _open: deque[Ticket] = field(default_factory=deque)
+    __slots__ = ("_admitted", "_lanes", "_newest_settled", "_pages", "_passed", "_position")
 
-    def admit(self, last: Position) -> Ticket:
-        """Take note of the next run of records, in stream order."""
-        ticket = Ticket(last)
-        self._open.append(ticket)
-        return ticket
+    def __init__(self, start: Position, *, lanes: int = 1) -> None:
+        self._position = start
+        self._lanes = [_Lane() for _ in range(lanes)]
+        self._pages: deque[_Page] = deque()
+        self._admitted = 0
+        self._passed = 0  # ordinals below this one count in `_position`
+        self._newest_settled = -1
 
-    def settle(self, ticket: Ticket) -> bool:
-        """Mark a run as settled; true if the frontier moved.
+    def admit(self, records: Sequence[Record], lanes: Sequence[Sequence[int]], *, weight: int = 0) -> None:
+        """Take note of a page, oldest record first; `lanes` has the places in the page that each lane is to settle.
+
+        A record in no lane is settled already. `weight` is what keeping the page costs, until `pop_settled`.
+        """
+        if not records:
+            return
+        start = self._admitted
+        self._pages.append(_Page(start, records, weight))
+        self._admitted += len(records)
+        for lane, places in zip(self._lanes, lanes, strict=True):
+            if isinstance(places, range):
+                lane.runs.append(range(start + places.start, start + places.stop))
+            elif places:
+                lane.runs.append([start + place for place in places])
+
+    def settle(self, lane: int, count: int) -> None:
+        """The lane is done with the `count` oldest of its records.
 
         Raises:
-            ValueError: it was settled before: one record must not be accounted for twice.
+            ValueError: it did not have that many: one record must not be accounted for twice.
         """
-        if ticket.settled:
-            raise ValueError(f"the records up to {ticket.last} are settled already")
-        ticket.settled = True
-        moved = False
-        while self._open and self._open[0].settled:
-            self.frontier = self._open.popleft().last
-            moved = True
-        return moved
+        if count:
+            self._newest_settled = max(self._newest_settled, self._lanes[lane].settle(count))
 
-    def split(self, ticket: Ticket, first: Position) -> Ticket:
-        """Part a run in two, because its records up to `first` are done and the rest is not.
+    @property
+    def unsettled_from(self) -> int:
+        """The ordinal of the oldest unsettled record, or of the next one to come: grows as the frontier moves."""
+        return min([lane.runs[0][lane.offset] for lane in self._lanes if lane.runs], default=self._admitted)
 
-        `ticket` now stands for the first part; the answer, right behind it, for the rest.
+    @property
+    def ahead(self) -> bool:
+        """Whether a lane has settled records that are behind the frontier: they would come again after a crash."""
+        return self._newest_settled > self.unsettled_from
+
+    def pop_settled(self) -> int:
+        """Forget the pages that are settled to their end; the answer is their weight."""
+        until = self.unsettled_from
+        weight = 0
+        while self._pages and self._pages[0].start + len(self._pages[0].records) <= until:
+            page = self._pages.popleft()
+            self._pass(page, len(page.records))
+            weight += page.weight
+        return weight
+
+    @property
+    def position(self) -> Position:
+        """The frontier. A record without a readable position moves it nowhere."""
+        until = self.unsettled_from
+        for page in self._pages:
+            if page.start >= until:
+                break
+            self._pass(page, min(until - page.start, len(page.records)))
+        return self._position
+
+    def _pass(self, page: _Page, count: int) -> None:
+        """Move to behind the `count` oldest records of the oldest page."""
+        newest = newest_outline(page.records[max(0, self._passed - page.start) : count])
+        if newest is not None:
+            self._position = newest[0]
+        self._passed = page.start + count
+
+    def kept_at_stop(self, in_flight: Sequence[int]) -> list[int]:
+        """How many records each lane still delivers when the shard stops, those in flight (given by lane) included.
+
+        All that is older than the newest record that any handler has seen: so a clean stop repeats nothing.
         """
-        rest = Ticket(ticket.last)
-        ticket.last = first
-        self._open.insert(self._open.index(ticket) + 1, rest)
-        return rest
+        unsettled = [lane.unsettled() for lane in self._lanes]
+        seen = [ordinals[count - 1] for ordinals, count in zip(unsettled, in_flight, strict=True) if count]
+        newest = max([*seen, self._newest_settled])
+        return [bisect_right(ordinals, newest) for ordinals in unsettled]
+
+
+class Remains:
+    """What is unsettled of one batch: records settle in any order, and the frontier moves over them in theirs."""
+
+    __slots__ = ("_done", "_records", "_settled")
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = records
+        self._settled = 0
+        self._done: set[int] = set()  # identities of records that older unsettled ones hold back
+
+    def __len__(self) -> int:
+        return len(self._records) - self._settled
+
+    def settle(self, records: Sequence[Record]) -> int:
+        """Take these away; the answer is how many of the oldest are settled now in a row that were not before."""
+        if len(records) == len(self._records) - self._settled:
+            self._done.clear()
+            count = len(records)
+        else:
+            self._done.update(map(id, records))
+            count = 0
+            for record in self._records[self._settled :]:
+                if id(record) not in self._done:
+                    break
+                self._done.remove(id(record))
+                count += 1
+        self._settled += count
+        return count

@@ -51,6 +51,7 @@ class Backoff:
 
 # Lambda's own pauses, seen: 0.2 s, doubling (esm.md 3.2); the cap is ours.
 HANDLER_BACKOFF = Backoff(first_s=0.2, max_s=60.0)
+DESTINATION_BACKOFF = Backoff(first_s=0.5, max_s=60.0)
 READ_BACKOFF = Backoff(first_s=0.2, max_s=10.0)
 STORE_BACKOFF = Backoff(first_s=0.1, max_s=5.0)
 CHILDREN_BACKOFF = Backoff(first_s=0.2, max_s=30.0)

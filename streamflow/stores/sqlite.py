@@ -1,4 +1,4 @@
-"""Leases in a SQLite file, for any number of processes on one host.
+"""Everything durable of a worker in one SQLite file, for any number of processes on one host.
 
 What was acknowledged survives the death of every process, and a power cut. WAL needs shared memory: do not put the file
 on a network file system.
@@ -7,139 +7,27 @@ on a network file system.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import orjson
-
-from streamflow.errors import StoreError
-from streamflow.leases import Gap, Lease, LeaseKey, LeaseState
-from streamflow.positions import Position
-from streamflow.stores.sqlite_writer import Writer, open_writer
+from streamflow.stores.sqlite_leases import SqliteLeases
+from streamflow.stores.sqlite_letters import SqliteLetters
+from streamflow.stores.sqlite_writer import open_writer
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-_COLUMNS = "pipeline, stream_arn, shard_id, owner, epoch, version, checkpoint, state, parents, children, gaps"
-_STREAM = "pipeline = ? AND stream_arn = ?"
-_KEY = f"{_STREAM} AND shard_id = ?"
-_SELECT = f"SELECT {_COLUMNS} FROM streamflow_leases WHERE"  # noqa: S608 - made of the constants above
-# A new row or nothing: only the key may conflict in silence, any other refusal is an error.
-_INSERT = (
-    f"INSERT INTO streamflow_leases ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
-    "ON CONFLICT (pipeline, stream_arn, shard_id) DO NOTHING"
-)
-_UPDATE = (
-    "UPDATE streamflow_leases SET owner = ?, epoch = ?, version = ?, checkpoint = ?, state = ?, parents = ?, "  # noqa: S608
-    f"children = ?, gaps = ? WHERE {_KEY} AND version = ?"
-)
-_DELETE = f"DELETE FROM streamflow_leases WHERE {_KEY} AND version = ?"  # noqa: S608
 
-
-class SqliteStore:
+class SqliteStore(SqliteLeases, SqliteLetters):
     """Use `open_sqlite_store`. A caller that is cancelled while it waits does not undo what it asked for."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-
-    async def list(self, pipeline: str, stream_arn: str) -> Sequence[Lease]:
-        return await self._rows(_STREAM, (pipeline, stream_arn))
-
-    async def get(self, key: LeaseKey) -> Lease | None:
-        rows = await self._rows(_KEY, (key.pipeline, key.stream_arn, key.shard_id))
-        return rows[0] if rows else None
-
-    async def create(self, lease: Lease) -> Lease | None:
-        stored = replace(lease, version=1)
-        return stored if await self._change(_INSERT, _row(stored)) else None
-
-    async def update(self, lease: Lease, *, expected_version: int) -> Lease | None:
-        stored = replace(lease, version=expected_version + 1)
-        row = _row(stored)
-        return stored if await self._change(_UPDATE, (*row[3:], *row[:3], expected_version)) else None
-
-    async def delete(self, key: LeaseKey, *, expected_version: int) -> bool:
-        return await self._change(_DELETE, (key.pipeline, key.stream_arn, key.shard_id, expected_version))
-
-    async def _rows(self, condition: str, values: tuple[str, ...]) -> Sequence[Lease]:
-        def work(connection: sqlite3.Connection) -> Sequence[Lease]:
-            return [_lease(row) for row in connection.execute(f"{_SELECT} {condition}", values)]
-
-        rows: Sequence[Lease] = await self._writer.ask(work, writes=False)
-        return rows
-
-    async def _change(self, statement: str, values: tuple[Any, ...]) -> bool:
-        """Whether the statement changed the row, of which there is at most one."""
-
-        def work(connection: sqlite3.Connection) -> bool:
-            return connection.execute(statement, values).rowcount == 1
-
-        changed: bool = await self._writer.ask(work, writes=True)
-        return changed
 
 
 @asynccontextmanager
 async def open_sqlite_store(path: Path) -> AsyncIterator[SqliteStore]:
-    """Open the file, or make it, for the length of the block.
+    """Open the file, or make it, for the length of the block. A file of an older version is brought up to ours.
 
     Raises:
         StoreError: the file cannot be used, with the reason and the next step; nothing in it was changed.
     """
     async with open_writer(path) as writer:
         yield SqliteStore(writer)
-
-
-def _row(lease: Lease) -> tuple[Any, ...]:
-    gaps = [[str(gap.lost_from), gap.found_at_s, gap.cause] for gap in lease.gaps]
-    return (
-        lease.pipeline,
-        lease.stream_arn,
-        lease.shard_id,
-        lease.owner,
-        lease.epoch,
-        lease.version,
-        str(lease.checkpoint),
-        lease.state.value,
-        orjson.dumps(lease.parents).decode(),
-        orjson.dumps(lease.children).decode(),
-        orjson.dumps(gaps).decode(),
-    )
-
-
-def _lease(row: Sequence[Any]) -> Lease:
-    pipeline, stream_arn, shard_id, owner, epoch, version, checkpoint, state, parents, children, gaps = row
-    try:
-        return Lease(
-            pipeline=pipeline,
-            stream_arn=stream_arn,
-            shard_id=shard_id,
-            owner=owner,
-            epoch=epoch,
-            version=version,
-            checkpoint=Position.parse(checkpoint),
-            state=LeaseState(state),
-            parents=_names(parents),
-            children=_names(children),
-            gaps=_gaps(gaps),
-        )
-    except (ValueError, TypeError) as error:
-        raise StoreError(
-            f"lease store: the row of {shard_id} in pipeline {pipeline!r} is damaged: {error} (correct it, or delete it: "
-            "then the shard starts at its starting position)"
-        ) from error
-
-
-def _names(text: str) -> tuple[str, ...]:
-    # Most rows have none, and a listing has thousands of rows.
-    return () if text == "[]" else tuple(orjson.loads(text))
-
-
-def _gaps(text: str) -> tuple[Gap, ...]:
-    if text == "[]":
-        return ()
-    return tuple(
-        Gap(lost_from=Position.parse(lost_from), found_at_s=found_at_s, cause=cause)
-        for lost_from, found_at_s, cause in orjson.loads(text)
-    )

@@ -1,4 +1,6 @@
-"""The SQLite file of a lease store: opened, checked, explained. A file that is damaged is never changed or made anew.
+"""The SQLite file of a store: opened, checked, explained. A file that is damaged is never changed or made anew.
+
+A file of an older version is brought up to ours in one transaction when it is opened, its rows as they were.
 
 WAL with `synchronous=FULL`. NORMAL would survive `kill -9` too, but a power cut could take back acknowledged commits: not
 only checkpoints, whose records would repeat, but also the pinned start of a LATEST pipeline, whose records would be lost.
@@ -19,23 +21,45 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUSY_TIMEOUT_S = 5.0
-SCHEMA_VERSION = 1
 _LOCK_RETRY_S = 0.02
 
+# What leads from each version of the schema to the next, from an empty file on: released steps are never edited.
 # Named after us: the version table also tells our file from another program's.
-_SCHEMA = (
-    """
-    CREATE TABLE streamflow_leases (
-        pipeline TEXT NOT NULL, stream_arn TEXT NOT NULL, shard_id TEXT NOT NULL,
-        owner TEXT, epoch INTEGER NOT NULL, version INTEGER NOT NULL,
-        checkpoint TEXT NOT NULL, state TEXT NOT NULL,
-        parents TEXT NOT NULL, children TEXT NOT NULL, gaps TEXT NOT NULL,
-        PRIMARY KEY (pipeline, stream_arn, shard_id)
-    ) STRICT, WITHOUT ROWID
-    """,
-    "CREATE TABLE streamflow_schema (version INTEGER NOT NULL) STRICT",
-    f"INSERT INTO streamflow_schema VALUES ({SCHEMA_VERSION})",  # noqa: S608 - a constant
+_STEPS = (
+    (
+        """
+        CREATE TABLE streamflow_leases (
+            pipeline TEXT NOT NULL, stream_arn TEXT NOT NULL, shard_id TEXT NOT NULL,
+            owner TEXT, epoch INTEGER NOT NULL, version INTEGER NOT NULL,
+            checkpoint TEXT NOT NULL, state TEXT NOT NULL,
+            parents TEXT NOT NULL, children TEXT NOT NULL, gaps TEXT NOT NULL,
+            PRIMARY KEY (pipeline, stream_arn, shard_id)
+        ) STRICT, WITHOUT ROWID
+        """,
+        "CREATE TABLE streamflow_schema (version INTEGER NOT NULL) STRICT",
+        "INSERT INTO streamflow_schema VALUES (1)",
+    ),
+    (
+        # START:JSON, empty for none. The default lets a worker of version 1 that has the file open go on.
+        "ALTER TABLE streamflow_leases ADD COLUMN window TEXT NOT NULL DEFAULT ''",
+        """
+        CREATE TABLE streamflow_letters (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            drawer TEXT NOT NULL, pipeline TEXT NOT NULL, stream_arn TEXT NOT NULL, shard_id TEXT NOT NULL,
+            sequence_number TEXT NOT NULL, item_key TEXT NOT NULL, record BLOB NOT NULL,
+            reason TEXT NOT NULL, error_type TEXT NOT NULL, error_text TEXT NOT NULL,
+            invoke_count INTEGER NOT NULL, kept_at_s REAL NOT NULL,
+            UNIQUE (drawer, pipeline, stream_arn, shard_id, sequence_number)
+        ) STRICT
+        """,
+        # Each ends in the id, as all indexes do: what they find is in order already.
+        "CREATE INDEX streamflow_letters_by_item ON streamflow_letters (drawer, pipeline, stream_arn, item_key)",
+        "CREATE INDEX streamflow_letters_by_pipeline ON streamflow_letters (drawer, pipeline)",
+        "CREATE INDEX streamflow_letters_by_drawer ON streamflow_letters (drawer)",
+        "UPDATE streamflow_schema SET version = 2",
+    ),
 )
+SCHEMA_VERSION = len(_STEPS)
 
 _MOVE_AWAY = "move it away: a new store starts every pipeline at its starting position"
 # What to do about an error, by its primary code.
@@ -63,7 +87,7 @@ def open_file(path: Path) -> sqlite3.Connection:
         _check(connection, path)
         _use_write_ahead_log(connection, path)
         connection.execute("PRAGMA synchronous=FULL")
-        _make_tables(connection)
+        _make_tables(connection, path)
     except sqlite3.Error as error:
         connection.close()
         raise explained(error, path) from error
@@ -101,12 +125,7 @@ def _not_opened(path: Path) -> str:
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     """Only reads: a file that is not ours to use stays as it is."""
-    version = _schema_version(connection)
-    if version > SCHEMA_VERSION:
-        raise StoreError(
-            f"lease store {path}: it has schema {version}, written by a newer streamflow; this one knows schema "
-            f"{SCHEMA_VERSION} (upgrade, or name another path)"
-        )
+    _known_version(connection, path)
     # One look at all names: between two, another process may have made our tables.
     names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     if names and "streamflow_schema" not in names:
@@ -117,11 +136,20 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"lease store {path}: {found} ({_NEXT_STEP['SQLITE_CORRUPT']})")
 
 
-def _schema_version(connection: sqlite3.Connection) -> int:
-    """0 for a file without our tables."""
+def _known_version(connection: sqlite3.Connection, path: Path) -> int:
+    """0 for a file without our tables, else up to `SCHEMA_VERSION`.
+
+    Raises:
+        StoreError: the file's version is beyond ours.
+    """
     if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'streamflow_schema'").fetchone():
         return 0
     (version,) = connection.execute("SELECT coalesce(max(version), 0) FROM streamflow_schema").fetchone()
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"lease store {path}: it has schema {version}, written by a newer streamflow; this one knows schema "
+            f"{SCHEMA_VERSION} (upgrade, or name another path)"
+        )
     return int(version)
 
 
@@ -143,16 +171,17 @@ def _use_write_ahead_log(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _make_tables(connection: sqlite3.Connection) -> None:
-    if _schema_version(connection) == SCHEMA_VERSION:
+def _make_tables(connection: sqlite3.Connection, path: Path) -> None:
+    if _known_version(connection, path) == SCHEMA_VERSION:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if _schema_version(connection) == 0:  # somebody may have been faster
-            for statement in _SCHEMA:
+        # Looked at again, under the lock: somebody may have been faster.
+        for step in _STEPS[_known_version(connection, path) :]:
+            for statement in step:
                 connection.execute(statement)
         connection.execute("COMMIT")
-    except sqlite3.Error:
+    except (sqlite3.Error, StoreError):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise

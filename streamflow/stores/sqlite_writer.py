@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from streamflow.errors import StoreError, UnknownOutcomeError
 from streamflow.stores.sqlite_file import explained, open_file, primary_code
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
 _GROUP_MAX = 1_000
@@ -30,9 +30,10 @@ _LOCAL = frozenset({"", "SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG"}
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """One statement's worth of work, and what came of it: `result` if `error` is None.
+    """Work, and what came of it: `result` if `error` is None.
 
-    `work` runs on the writer's thread inside a transaction that other requests share.
+    `work` runs on the writer's thread inside a transaction that other requests share. It changes something by one
+    statement, or by several inside `undone_together`.
     """
 
     work: Callable[[sqlite3.Connection], Any]
@@ -46,7 +47,7 @@ class Writer:
     """Use `open_writer`."""
 
     def __init__(self, path: Path, loop: asyncio.AbstractEventLoop) -> None:
-        self._path = path
+        self.path = path
         self._loop = loop
         self._requests: SimpleQueue[Request | None] = SimpleQueue()
         self._closed = False
@@ -64,7 +65,7 @@ class Writer:
             UnknownOutcomeError: it was written, but the commit failed half-way; only if it `writes`.
         """
         if self._closed:
-            raise StoreError(f"lease store {self._path}: it is closed")
+            raise StoreError(f"lease store {self.path}: it is closed")
         request = Request(work, writes, anyio.Event())
         self._requests.put(request)
         await request.done.wait()
@@ -93,16 +94,16 @@ class Writer:
 
     def run(self) -> None:
         try:
-            connection = open_file(self._path)
+            connection = open_file(self.path)
         except Exception as error:  # noqa: BLE001 - whoever opens must hear of it, whatever it is
-            refused = StoreError(f"lease store {self._path}: {type(error).__name__}: {error}")
+            refused = StoreError(f"lease store {self.path}: {type(error).__name__}: {error}")
             self._refused = error if isinstance(error, StoreError) else refused
             self._tell([self._opened, self._ended])
             return
         self._tell([self._opened])
         with closing(connection):
             while group := self._next_group():
-                perform(connection, group, self._path)
+                perform(connection, group, self.path)
                 self._tell([request.done for request in group])
         self._tell([self._ended])
 
@@ -180,8 +181,24 @@ def perform(connection: sqlite3.Connection, requests: Sequence[Request], path: P
             request.error = UnknownOutcomeError(f"lease store {path}: {type(error).__name__} on the writer's thread")
 
 
+@contextmanager
+def undone_together(connection: sqlite3.Connection) -> Iterator[None]:
+    """Around the statements of one request: where one of them fails all are undone, and nothing of other requests."""
+    connection.execute("SAVEPOINT request")
+    try:
+        yield
+    except BaseException:
+        # After some failures SQLite has undone the whole transaction already. An undoing that fails must not pass for
+        # the milder error before it: its own goes up, and spoils the transaction.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK TO request")
+            connection.execute("RELEASE request")
+        raise
+    connection.execute("RELEASE request")
+
+
 def _work(connection: sqlite3.Connection, request: Request, path: Path) -> None:
-    """A single statement that fails undoes itself: the transaction goes on, unless SQLite says it cannot."""
+    """A request that fails undoes itself: the transaction goes on, unless SQLite says it cannot."""
     try:
         request.result = request.work(connection)
     except sqlite3.Error as error:

@@ -13,13 +13,13 @@ from streamflow.stores.sqlite import open_sqlite_store
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from streamflow.protocols import LeaseStore
+    from streamflow.protocols import StateStore
 
 _SQLITE = "sqlite:///"
 
 
 @asynccontextmanager
-async def open_store(url: str) -> AsyncIterator[LeaseStore]:
+async def open_store(url: str) -> AsyncIterator[StateStore]:
     """Open the store for the length of the block.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from streamflow.leases import Gap, Lease, LeaseState
+from streamflow.leases import Gap, Lease, LeaseState, WindowState
 from streamflow.positions import LATEST, SHARD_END, TRIM_HORIZON, Position
 
 if TYPE_CHECKING:
@@ -32,6 +32,13 @@ GAPS = tuple(
     Gap(lost_from=Position.after(str(10**20 + number)), found_at_s=1_764_000_000.1 + number, cause="trimmed · “so”")
     for number in range(16)
 )
+WINDOWS = [
+    WindowState(0, 0 + 60, b"{}"),
+    WindowState(1_764_000_000, 1_764_000_000 + 60, b'{"total":{"N":"12:50"},"text":"it\'s \\"so\\" \\u0000 \\ud800"}'),
+    WindowState(-900, -900 + 60, "{“🗝”: 1,\t\r\n}".encode()),
+    WindowState(2**40, 2**40 + 60, b""),
+    WindowState(60, 60 + 60, b'{"large":"' + b"x" * 1_000_000 + b'"}'),
+]
 
 
 class LeaseStoreContract:
@@ -67,6 +74,7 @@ class LeaseStoreContract:
             parents=("shardId-a", "shardId-b"),
             children=("shardId-c", "shardId-d"),
             gaps=GAPS,
+            window=WindowState(1_764_000_000, 1_764_000_000 + 60, b'{"total":1}'),
         )
         await store.create(LEASE)
         stored = await store.update(full, expected_version=1)
@@ -74,6 +82,17 @@ class LeaseStoreContract:
         assert await store.get(LEASE.key) == stored
         assert list(await store.list("orders", STREAM_ARN)) == [stored]
         assert await store.update(LEASE, expected_version=2) == await store.get(LEASE.key) == replace(LEASE, version=3)
+
+    @pytest.mark.parametrize("window", WINDOWS, ids=range(len(WINDOWS)))
+    async def test_the_window_comes_back_exactly(self, store: LeaseStore, window: WindowState) -> None:
+        created = await store.create(replace(LEASE, window=window))
+        assert created == await store.get(LEASE.key) == replace(LEASE, version=1, window=window)
+        assert await store.update(LEASE, expected_version=1) is not None
+        closed = await store.get(LEASE.key)
+        assert closed is not None
+        assert closed.window is None
+        opened = await store.update(replace(LEASE, window=window), expected_version=2)
+        assert list(await store.list("orders", STREAM_ARN)) == [opened] == [replace(LEASE, version=3, window=window)]
 
     async def test_ten_thousand_rows_are_listed(self, store: LeaseStore) -> None:
         rows = [replace(LEASE, shard_id=f"shardId-{number:08d}") for number in range(MANY_ROWS)]
@@ -112,6 +131,19 @@ class LeaseStoreContract:
         assert await store.update(replace(LEASE, owner="second"), expected_version=version) is None
         assert not await store.delete(LEASE.key, expected_version=version)
         assert await store.get(LEASE.key) == stored
+
+    async def test_the_window_is_fenced_with_its_checkpoint(self, store: LeaseStore) -> None:
+        first, late = WindowState(60, 60 + 60, b'{"total":1}'), WindowState(60, 60 + 60, b'{"total":2}')
+        await store.create(LEASE)
+        behind_first = replace(LEASE, checkpoint=Position.after("1" * 21), window=first)
+        stored = await store.update(behind_first, expected_version=1)
+        assert await store.update(replace(behind_first, window=late), expected_version=1) is None
+        assert await store.update(replace(behind_first, window=None), expected_version=1) is None
+        assert await store.create(replace(LEASE, window=late)) is None
+        found = await store.get(LEASE.key)
+        assert found == stored
+        assert found is not None
+        assert (found.checkpoint, found.window) == (behind_first.checkpoint, first)
 
     async def test_the_version_of_the_argument_decides_nothing(self, store: LeaseStore) -> None:
         await store.create(LEASE)

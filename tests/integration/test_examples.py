@@ -31,12 +31,14 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 STREAMFLOW = ("-m", "streamflow.cli.main")
 TESTED = {
     "embedded_aiohttp.py",
+    "from_lambda.toml",
     "lambda_function.py",
     "lambda_pipeline.py",
     "orders.toml",
     "orders_handlers.py",
     "own_middleware.py",
     "own_sink.py",
+    "powertools_function.py",
 }
 DEADLINE_S = 30.0
 
@@ -176,6 +178,16 @@ def test_an_unchanged_lambda_function_runs(
     assert all(0 < line["left_ms"] <= 30_000 for line in lines if "left_ms" in line)
 
 
+def test_a_function_with_powertools_runs(ended_orders: LocalStreams, tmp_path: Path) -> None:
+    printed = run(example("powertools_function"), streams=ended_orders, directory=tmp_path)
+    lines = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    changes = [line for line in lines if line["message"] == "order changed"]
+    assert len(changes) == INSERTED + MODIFIED + REMOVED
+    assert [line["total"] for line in changes if line["id"] == "order-1"] == [12.5, 13.25]
+    assert {line["event"] for line in changes} == {"INSERT", "MODIFY", "REMOVE"}
+    assert all(line["function_name"] == "handler" and 0 < line["left_ms"] <= 30_000 for line in changes)
+
+
 def test_a_pipeline_file_runs(ended_orders: LocalStreams, tmp_path: Path) -> None:
     file = str(EXAMPLES / "orders.toml")
     run(*STREAMFLOW, "check", file, streams=ended_orders, directory=tmp_path)
@@ -183,6 +195,16 @@ def test_a_pipeline_file_runs(ended_orders: LocalStreams, tmp_path: Path) -> Non
     assert printed.count("INSERT") == INSERTED
     assert printed.count("MODIFY order-1\n") == 1
     assert (tmp_path / "orders.db").exists()
+
+
+def test_an_imported_mapping_runs(ended_orders: LocalStreams, tmp_path: Path) -> None:
+    file = str(EXAMPLES / "from_lambda.toml")
+    run(*STREAMFLOW, "check", file, streams=ended_orders, directory=tmp_path)
+    printed = run(*STREAMFLOW, "run", file, streams=ended_orders, directory=tmp_path)
+    events = re.findall(r'"event": "(\w+)"', printed)
+    assert (events.count("INSERT"), events.count("MODIFY")) == (INSERTED, MODIFIED)
+    assert "REMOVE" not in events
+    assert (tmp_path / "orders-function.db").exists()
 
 
 def test_an_aiohttp_service_follows_the_table_and_ends_in_order(orders: LocalStreams, tmp_path: Path) -> None:

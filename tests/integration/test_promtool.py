@@ -47,9 +47,18 @@ EVENTS: tuple[events.Event, ...] = (
     ),
     events.IteratorExpired(**_SHARD),
     events.RecordsTrimmed(**_SHARD, lost_from=TRIM_HORIZON, cause="too late"),
-    events.BatchFailed(**_SHARD, records=10, attempt=1, handler_s=0.2, error=ValueError(), retry_after_s=1.0),
+    events.BatchFailed(
+        pipeline="orders",
+        shard_id="shardId-1",
+        records=10,
+        attempt=1,
+        handler_s=0.2,
+        error=ValueError(),
+        retry_after_s=1.0,
+    ),
     events.BatchDelivered(
-        **_SHARD,
+        pipeline="orders",
+        shard_id="shardId-1",
         records=10,
         bytes=7_000,
         delivered=8,
@@ -59,6 +68,26 @@ EVENTS: tuple[events.Event, ...] = (
         first_created_at_s=NOW_S - 4,
         last_created_at_s=NOW_S - 3,
         now_s=NOW_S,
+    ),
+    events.RecordsDiscarded(
+        **_SHARD,
+        records=2,
+        condition="RetryAttemptsExhausted",
+        invoke_count=3,
+        destinations=("dead_letters",),
+        first=TRIM_HORIZON,
+        last=TRIM_HORIZON,
+    ),
+    events.RecordsDiscarded(
+        **_SHARD, records=1, condition="RecordAgeExceeded", invoke_count=1, destinations=(), first=None, last=None
+    ),
+    events.DestinationFailed(
+        **_SHARD, destination="arn:q", records=2, attempt=1, error=StoreError("disk full"), retry_after_s=0.5
+    ),
+    events.RecordsParked(**_SHARD, records=3, opened=1, parked_keys=1),
+    events.ParkingFailed(**_SHARD, error=StoreError("disk full"), retry_after_s=0.5),
+    events.WindowClosed(
+        pipeline="orders", shard_id="shardId-1", start_s=0, end_s=60, early=True, state_bytes=1_048_577
     ),
     events.CheckpointFailed(**_SHARD, error=StoreError("disk full"), retry_after_s=1.0),
     events.CheckpointStored(**_SHARD, checkpoint=TRIM_HORIZON, duration_s=0.01),

@@ -32,6 +32,7 @@ class History:
                 "maximum_batching_window_s": self.random.choice([0, 0, 2]),
                 "checkpoint_interval_s": self.random.choice([0, 1, 20]),
                 "handler_timeout_s": self.random.choice([None, 2]),
+                "parallelization_factor": self.random.choice([1, 1, 4]),
             },
             tables={"children_delay_s": self.random.choice([0, 0, 15]), "page_size": self.random.choice([2, 100])},
         )

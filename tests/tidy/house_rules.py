@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # A room is a module or a folder directly below streamflow/. Imports point to a lower level.
 LEVELS: dict[str, int] = {
     "records": 0, "batches": 0, "positions": 0, "attributes": 0, "leases": 0, "dead_letters": 0, "errors": 0,
-    "clock": 0,
+    "clock": 0, "targets": 0,
     "events": 1, "protocols": 1,
     "rules": 2, "pipeline": 2,
     "aws": 3, "sources": 3, "stores": 3, "sinks": 3, "handlers": 3, "middleware": 3, "destinations": 3, "observe": 3,
@@ -210,14 +210,18 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 # --- documents -------------------------------------------------------------------------------------------------------
 
-_LISTED = re.compile(r"^- `(?P<path>[\w/]+\.py)`[:,] \S.*\.$")
+_LISTED = re.compile(r"^- (?P<paths>`[\w/]+\.py`(?:, `[\w/]+\.py`)*): \S.*\.$")
 _LINK = re.compile(r"\[[^\]\n]*\]\((?P<target>[^)\s]+)\)")
 _CODE = re.compile(r"^(?P<fence>```+|~~~+).*?^(?P=fence)\s*$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 
 
 def listed_modules(architecture: str) -> list[str]:
-    """The module list: lines of the form "- `rules/frontier.py`: one sentence."; paths are relative to streamflow/."""
-    return [found["path"] for line in architecture.splitlines() if (found := _LISTED.match(line))]
+    """The module list: lines of the form "- `rules/frontier.py`, `rules/lanes.py`: one sentence.".
+
+    Paths are relative to streamflow/.
+    """
+    lines = [found["paths"] for line in architecture.splitlines() if (found := _LISTED.match(line))]
+    return [path.strip("`") for paths in lines for path in paths.split(", ")]
 
 
 def differences(listed: list[str], tree: frozenset[str]) -> list[str]:

@@ -6,7 +6,7 @@ import msgspec
 import orjson
 import pytest
 
-from streamflow.batches import Batch, lambda_event_bytes, record_overhead_bytes
+from streamflow.batches import Batch, Window, lambda_event_bytes, record_overhead_bytes
 from streamflow.errors import MalformedRecordError
 from streamflow.records import Record, Shard
 
@@ -123,3 +123,55 @@ def test_a_malformed_record_makes_no_event(json: bytes) -> None:
 
 def test_its_representation_names_no_data() -> None:
     assert repr(batch(2)) == "<Batch orders/shardId-1: 2 records, attempt 1>"
+
+
+# --- tumbling windows ------------------------------------------------------------------------------------------------
+
+WINDOW_MEMBERS = ["Records", "window", "state", "shardId", "eventSourceARN", "isFinalInvokeForWindow"]
+WINDOW_MEMBERS += ["isWindowTerminatedEarly"]
+
+
+def windowed(count: int, *, start_s: int = 1_789_654_270, size_s: int = 10, **options: bool) -> Batch:
+    window = Window(start_s=start_s, end_s=start_s + size_s, state={"sum": 3, "Straße": [1.5, None]}, **options)
+    return Batch(pipeline="orders", shard=SHARD, records=records(count), window=window)
+
+
+def test_the_event_of_a_window_has_the_members_that_lambda_documents() -> None:
+    whole = windowed(2)
+    event = orjson.loads(whole.lambda_event_json())
+    assert list(event) == WINDOW_MEMBERS
+    assert event["Records"] == orjson.loads(batch(2).lambda_event_json())["Records"]
+    assert {name: value for name, value in event.items() if name != "Records"} == {
+        "window": {"start": "2026-09-17T14:11:10Z", "end": "2026-09-17T14:11:20Z"},
+        "state": {"sum": 3, "Straße": [1.5, None]},
+        "shardId": "shardId-1",
+        "eventSourceARN": SHARD.stream_arn,
+        "isFinalInvokeForWindow": False,
+        "isWindowTerminatedEarly": False,
+    }
+    assert whole.lambda_event() == event
+    assert list(whole.lambda_event()) == WINDOW_MEMBERS
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_the_event_of_a_final_invocation_has_no_records(*, early: bool) -> None:
+    event = orjson.loads(windowed(0, is_final=True, is_terminated_early=early).lambda_event_json())
+    assert list(event) == WINDOW_MEMBERS
+    assert event["Records"] == []
+    assert event["isFinalInvokeForWindow"] is True
+    assert event["isWindowTerminatedEarly"] is early
+
+
+@pytest.mark.parametrize(
+    ("start_s", "size_s", "start", "end"),
+    [
+        (0, 900, "1970-01-01T00:00:00Z", "1970-01-01T00:15:00Z"),
+        (1_767_225_599, 1, "2025-12-31T23:59:59Z", "2026-01-01T00:00:00Z"),
+    ],
+)
+def test_the_bounds_of_a_window_are_whole_seconds_in_utc(start_s: int, size_s: int, start: str, end: str) -> None:
+    assert windowed(1, start_s=start_s, size_s=size_s).lambda_event()["window"] == {"start": start, "end": end}
+
+
+def test_an_event_without_a_window_has_records_only() -> None:
+    assert list(batch(1).lambda_event()) == list(orjson.loads(batch(1).lambda_event_json())) == ["Records"]

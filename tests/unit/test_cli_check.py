@@ -47,6 +47,8 @@ def test_a_plan_names_source_chain_and_store() -> None:
                 "batch_size": 100,
                 "middleware": ["timeout"],
                 "handler": f"{__name__}:deliver",
+                "filters": 0,
+                "warnings": [],
             }
         ],
     }
@@ -84,6 +86,55 @@ def test_the_example_is_valid(example: str, capsys: pytest.CaptureFixture[str]) 
         "    source  table orders, from TRIM_HORIZON at the first run",
         "    chain   timeout → drop → orders_handlers:deliver, up to 500 records at a time",
     ]
+
+
+def file_with_filters(folder: Path, filters: list[str], *, extensions: bool = False) -> str:
+    file = folder / "filtered.toml"
+    file.write_text(
+        f"""[pipelines.orders]
+table = "orders"
+handler = "orders_handlers:deliver"
+filters = {json.dumps(filters)}
+filter_extensions = {json.dumps(extensions)}
+"""
+    )
+    return str(file)
+
+
+INSERTS = '{"eventName": ["INSERT"]}'
+ABOVE_100 = '{"dynamodb": {"NewImage": {"n": {"N": [{"numeric": [">", 100]}]}}}}'
+WITHOUT_A = '{"dynamodb": {"NewImage": {"a": [{"exists": false}]}}}'
+
+
+def test_filters_are_counted_and_their_traps_are_warnings(
+    example: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sys.path.append(str(EXAMPLE.parent))
+    assert invoke(["check", file_with_filters(tmp_path, [INSERTS, ABOVE_100, WITHOUT_A])]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3] == "    filters 3, records that match any pass"
+    assert lines[-2].startswith(
+        "    warning filters.1: dynamodb.NewImage.n.N: numeric never matches an attribute of type N"
+    )
+    assert lines[-1].startswith("    warning filters.2: dynamodb.NewImage.a: exists:false always matches")
+
+
+def test_what_extensions_allow_is_no_warning(example: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sys.path.append(str(EXAMPLE.parent))
+    assert invoke(["check", file_with_filters(tmp_path, [ABOVE_100], extensions=True), "--json"]) == 0
+    (pipeline,) = json.loads(capsys.readouterr().out)["pipelines"]
+    assert (pipeline["filters"], pipeline["warnings"]) == (1, [])
+    assert invoke(["check", file_with_filters(tmp_path, [ABOVE_100])]) == 0
+    assert "    filters 1, records that match it pass" in capsys.readouterr().out.splitlines()
+
+
+def test_a_wrong_filter_is_a_mistake_of_the_file(
+    example: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sys.path.append(str(EXAMPLE.parent))
+    assert invoke(["check", file_with_filters(tmp_path, ['{"eventName": "INSERT"}'])]) == 2
+    told = capsys.readouterr().err
+    assert "Invalid filter pattern definition. (a value outside an array" in told
 
 
 def test_json_is_one_object(example: str, capsys: pytest.CaptureFixture[str]) -> None:

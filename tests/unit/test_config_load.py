@@ -9,6 +9,7 @@ import pytest
 
 from streamflow.config.load import load_app, load_file
 from streamflow.errors import ConfigError
+from streamflow.handlers.lambda_function import load_function
 from streamflow.pipeline import AwsOptions, DynamoDBStream, HttpOptions, LambdaFunction
 
 if TYPE_CHECKING:
@@ -107,6 +108,18 @@ def test_a_lambda_function_is_named_by_its_module(tmp_path: Path, code: str, wri
     assert pipeline.handler == LambdaFunction(target=f"{code}:two")
 
 
+def test_files_of_one_name_are_two_functions(tmp_path: Path, code: str) -> None:
+    text = ""
+    for folder in ("orders", "invoices"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"lambda_{code}.py").write_text(f"def handler(event, context): return {folder!r}\n")
+        text += f'[pipelines.{folder}]\ntable = "orders"\nlambda = "{folder}/lambda_{code}.py:handler"\n'
+    file = tmp_path / "both.toml"
+    file.write_text(text)
+    declared = [pipeline.handler for pipeline in load_file(file, {}).pipelines]
+    assert [load_function(each.target)({}, None) for each in declared] == ["orders", "invoices"]  # type: ignore[arg-type]
+
+
 def test_modules_are_found_beside_the_file(tmp_path: Path, code: str) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -167,7 +180,10 @@ lambda.target = "CODE:deliver"
         "orders.toml:7: http.port: should be a number, not true",
         "orders.toml:10: pipelines.orders.stream_arn: give either table or stream_arn",
         "orders.toml:11: pipelines.orders.handler: CODE has no 'delivr', did you mean deliver?",
-        "orders.toml:12: pipelines.orders.batch_size: should be less than or equal to 10000 (found 25000)",
+        (
+            "orders.toml:12: pipelines.orders.batch_size: Value '25000' at 'batchSize' failed to satisfy constraint: "
+            "Member must have value less than or equal to 10000"
+        ),
         (
             "orders.toml:14: pipelines.orders.middleware[0].type: no layer is called 'timeot', did you mean timeout?; "
             f"a layer is one of {names}"
@@ -197,7 +213,10 @@ lambda.target = "CODE:deliver"
                 "arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/LABEL"
             ),
         ),
-        (MINIMAL + 'aws.external_id = "x"', "orders.toml:4: pipelines.orders.aws: external_id goes with role_arn"),
+        (
+            MINIMAL + 'aws.external_id = "x"',
+            "orders.toml:4: pipelines.orders.aws.external_id: external_id goes with role_arn",
+        ),
         (
             MINIMAL.replace("deliver", "Handler"),
             "orders.toml:3: pipelines.orders.handler: CODE:Handler is the class Handler, not a function",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from contextlib import asynccontextmanager
 from functools import partial
@@ -140,6 +141,16 @@ async def test_what_a_handler_raises_arrives_as_it_is(error: Exception) -> None:
         with pytest.raises(type(error)) as caught:
             await call(handler, a_batch())
         assert caught.value is error
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()], ids=repr)
+async def test_leaving_a_plain_function_fails_its_batch_and_ends_nothing_else(error: BaseException) -> None:
+    def leave(batch: Batch) -> None:
+        raise error
+
+    with pytest.raises(PluginError, match=rf"leave \(.*\) raised {type(error).__name__}") as caught:
+        await call(leave, a_batch())
+    assert caught.value.__cause__ is error
 
 
 # --- what is refused -------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from streamflow.errors import HandlerTimeoutError
+from streamflow.errors import HandlerTimeoutError, SinkBusyError
+from streamflow.handlers import threads as threads_module
 from streamflow.handlers.threads import Threads
 
 pytestmark = pytest.mark.anyio
@@ -82,3 +83,16 @@ async def test_a_timeout_error_of_the_function_is_its_own() -> None:
 
     with pytest.raises(TimeoutError, match="of a socket"):
         await Threads().run(fail, timeout_s=10)
+
+
+async def test_a_call_that_finds_no_thread_for_a_minute_was_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads_module, "PATIENCE_S", 0.01)
+    threads, released = Threads(limit=1), threading.Event()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(threads.run, released.wait, 10)
+        await anyio.wait_all_tasks_blocked()
+        with pytest.raises(SinkBusyError, match="all 1 are at work"):
+            await threads.run(lambda: pytest.fail("it was called"))
+        released.set()
+    with anyio.fail_after(5):
+        assert await threads.run(lambda: "free") == "free"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
 
-from streamflow.batches import Batch
+from streamflow.batches import Batch, Window
 from streamflow.errors import ConfigError, PartialFailure, UnaccountedRecordsError
 from streamflow.middleware.chain import compose
+from streamflow.middleware.concurrency_limit import concurrency_limit
+from streamflow.middleware.dedupe import dedupe
 from streamflow.middleware.drop import drop
+from streamflow.middleware.log_batches import log_batches
+from streamflow.middleware.timeout import timeout
 from streamflow.records import Record, Shard
 
 if TYPE_CHECKING:
@@ -133,6 +139,40 @@ async def test_an_emptied_batch_skips_the_handler() -> None:
     await compose([journal.layer("a"), drop(lambda record: True, reason="all")], journal.handler)(batch)
     assert journal.lines == ["a in", "a out"]
     assert batch.ledger.dropped(batch.records) == {"all": 3}
+
+
+def a_final_batch() -> Batch:
+    window = Window(start_s=0, end_s=60, state={"orders": 3}, is_final=True)
+    return Batch(pipeline="orders", shard=SHARD, records=[], window=window)
+
+
+async def test_the_final_invocation_of_a_window_reaches_the_handler_without_records() -> None:
+    journal, batch = Journal(), a_final_batch()
+    await compose([journal.layer("a")], journal.handler)(batch)
+    assert journal.lines == ["a in", "handler", "a out"]
+    assert journal.batches == [batch]
+
+
+async def test_a_windows_batch_that_a_layer_empties_skips_the_handler() -> None:
+    journal = Journal()
+    batch = replace(a_batch(), window=Window(start_s=0, end_s=60, state={}))
+    await compose([drop(lambda record: True, reason="all")], journal.handler)(batch)
+    assert journal.lines == []
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [timeout(60), log_batches(level=logging.CRITICAL), drop(is_even, reason="even"), dedupe(), concurrency_limit(1)],
+    ids=["timeout", "log_batches", "drop", "dedupe", "concurrency_limit"],
+)
+async def test_every_built_in_layer_passes_a_final_invocation_on(
+    layer: Middleware, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal, batch = Journal(), a_final_batch()
+    await compose([layer], journal.handler)(batch)
+    await compose([layer], journal.handler)(batch.again(window=batch.window))
+    assert [len(passed) for passed in journal.batches] == [0, 0]
+    assert all("records=0" in line for line in caplog.messages)
 
 
 async def test_a_retry_layer_may_call_the_rest_twice() -> None:

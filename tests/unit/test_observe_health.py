@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamflow.errors import StoreError, TrimmedError
+from streamflow.errors import DestinationError, StoreError, TrimmedError
 from streamflow.events import (
     CheckpointFailed,
     CheckpointStored,
+    DestinationFailed,
     PageRead,
+    ParkingFailed,
     PipelineFailed,
     PipelineStarted,
     PipelineStopped,
     ReadFailed,
+    RecordsDiscarded,
+    RecordsParked,
     ShardClosed,
     ShardsDiscovered,
     StreamEnded,
@@ -60,6 +64,40 @@ class Ward:
 
     def stored(self) -> None:
         self.health(CheckpointStored(pipeline="orders", shard_id="shard-1", checkpoint=TRIM_HORIZON, duration_s=0.01))
+
+    def destination_failed(self, error: Exception | None = None, *, shard_id: str = "shard-1") -> None:
+        self.health(
+            DestinationFailed(
+                pipeline="orders",
+                shard_id=shard_id,
+                destination="arn:aws:sqs:eu-west-1:1:failed",
+                records=3,
+                attempt=1,
+                error=error or DestinationError("not allowed", code="AccessDenied"),
+                retry_after_s=1.0,
+            )
+        )
+
+    def discarded(self, shard_id: str = "shard-1") -> None:
+        self.health(
+            RecordsDiscarded(
+                pipeline="orders",
+                shard_id=shard_id,
+                records=3,
+                condition="RecordAgeExceeded",
+                invoke_count=1,
+                destinations=("arn:aws:sqs:eu-west-1:1:failed",),
+                first=None,
+                last=None,
+            )
+        )
+
+    def parking_failed(self) -> None:
+        error = StoreError("disk full")
+        self.health(ParkingFailed(pipeline="orders", shard_id="shard-1", error=error, retry_after_s=3.0))
+
+    def parked(self) -> None:
+        self.health(RecordsParked(pipeline="orders", shard_id="shard-1", records=1, opened=1, parked_keys=1))
 
     @property
     def reasons(self) -> list[str]:
@@ -193,3 +231,75 @@ def test_a_thousand_failing_shards_make_one_sentence() -> None:
     ward.clock.now += 61.0
     (reason,) = ward.reasons
     assert reason.startswith("orders: polls fail for 1000 shards")
+
+
+def test_a_destination_may_fail_for_a_minute() -> None:
+    ward = Ward("orders")
+    ward.destination_failed()
+    ward.clock.now += 60.0
+    ward.destination_failed()
+    assert ward.reasons == []
+    ward.clock.now += 1.0
+    assert ward.reasons == [
+        (
+            "orders: an on-failure destination fails for 1 shards, longest for shard-1: 61 s, "
+            "arn:aws:sqs:eu-west-1:1:failed: AccessDenied"
+        )
+    ]
+    assert ward.health.live().ok
+
+
+def test_a_destination_that_takes_the_batch_fails_no_more() -> None:
+    ward = Ward("orders")
+    ward.destination_failed()
+    ward.destination_failed(StoreError("full"), shard_id="shard-2")
+    ward.clock.now += 61.0
+    ward.discarded("shard-1")
+    (reason,) = ward.reasons
+    assert reason.endswith("longest for shard-2: 61 s, arn:aws:sqs:eu-west-1:1:failed: StoreError")
+    ward.page("shard-2")
+    ward.stored()
+    assert ward.reasons == [reason]
+    ward.discarded("shard-2")
+    assert ward.reasons == []
+
+
+def test_the_message_of_a_destination_is_no_reason() -> None:
+    ward = Ward("orders")
+    ward.destination_failed(ValueError("price of {'card': '4111'}"))
+    ward.clock.now += 61.0
+    (reason,) = ward.reasons
+    assert reason.endswith(": ValueError")
+
+
+def test_parking_that_fails_for_over_a_minute_makes_it_unready_until_it_succeeds() -> None:
+    ward = Ward("orders")
+    for _ in range(22):
+        ward.parking_failed()
+        ward.clock.now += 3.0
+    assert ward.reasons == ["orders: parking fails for 1 shards, longest for shard-1: 63 s, StoreError"]
+    ward.parked()
+    assert ward.reasons == []
+
+
+def test_parking_that_is_not_tried_again_is_over() -> None:
+    """The item was released meanwhile, and its records went to the handler."""
+    ward = Ward("orders")
+    ward.parking_failed()
+    ward.clock.now += 62.0
+    ward.parking_failed()
+    assert len(ward.reasons) == 1
+    ward.clock.now += 64.0
+    assert ward.reasons == []
+
+
+def test_a_closed_shard_and_a_stopped_pipeline_wait_for_no_destination() -> None:
+    ward = Ward("orders")
+    ward.destination_failed()
+    ward.clock.now += 61.0
+    ward.health(ShardClosed(pipeline="orders", shard_id="shard-1", reason="lost"))
+    assert ward.reasons == []
+    ward.destination_failed()
+    ward.clock.now += 61.0
+    ward.health(PipelineStopped(pipeline="orders", drained=False))
+    assert ward.reasons == ["orders: stopped"]

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 from dataclasses import dataclass
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,6 +16,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from streamflow import events
 from streamflow.batches import Batch
 from streamflow.errors import (
+    DestinationError,
     HandlerTimeoutError,
     LambdaFunctionError,
     MalformedRecordError,
@@ -95,6 +97,31 @@ def batch_failed(error: BaseException, *, attempt: int = 1) -> BatchFailed:
     )
 
 
+def discarded(*destinations: str) -> events.RecordsDiscarded:
+    return events.RecordsDiscarded(
+        pipeline="o",
+        shard_id="s",
+        records=3,
+        condition="RetryAttemptsExhausted",
+        invoke_count=2,
+        destinations=destinations,
+        first=Position.after("7"),
+        last=Position.after("9"),
+    )
+
+
+def destination_failed(error: BaseException) -> events.DestinationFailed:
+    return events.DestinationFailed(
+        pipeline="o",
+        shard_id="s",
+        destination="dead_letters",
+        records=3,
+        attempt=2,
+        error=error,
+        retry_after_s=1.5,
+    )
+
+
 def raised(error: Exception) -> Exception:
     try:
         raise error  # noqa: TRY301 - it wants a traceback
@@ -128,6 +155,8 @@ def test_normal_operation_is_quiet() -> None:
         events.ShardOpened(pipeline="o", shard_id="s", start=TRIM_HORIZON, epoch=1),
         events.ShardClosed(pipeline="o", shard_id="s", reason="stopped"),
         events.ShardsDiscovered(pipeline="o", listed=4, created=(), forgotten=(), duration_s=0.1),
+        events.RecordsParked(pipeline="o", shard_id="s", records=3, opened=0, parked_keys=2),
+        events.WindowClosed(pipeline="o", shard_id="s", start_s=0, end_s=60, early=False, state_bytes=2),
     ):
         desk.log(event)
     assert desk.kept.messages == []
@@ -185,6 +214,45 @@ def test_normal_operation_is_quiet() -> None:
             events.RecordsTrimmed(pipeline="o", shard_id="s", lost_from=Position.after("9"), cause="too late"),
             "ERROR",
             'records trimmed pipeline=o shard=s lost_from=AFTER_SEQUENCE_NUMBER:9 cause="too late"',
+        ),
+        (
+            discarded("dead_letters", "arn:aws:s3:::failed"),
+            "WARNING",
+            (
+                "records discarded pipeline=o shard=s records=3 condition=RetryAttemptsExhausted invoke_count=2 "
+                'destinations="dead_letters arn:aws:s3:::failed" first=AFTER_SEQUENCE_NUMBER:7 last=AFTER_SEQUENCE_NUMBER:9'
+            ),
+        ),
+        (
+            discarded(),
+            "ERROR",
+            (
+                "records discarded pipeline=o shard=s records=3 condition=RetryAttemptsExhausted invoke_count=2 "
+                "destinations=none first=AFTER_SEQUENCE_NUMBER:7 last=AFTER_SEQUENCE_NUMBER:9"
+            ),
+        ),
+        (
+            destination_failed(StoreError("disk full")),
+            "ERROR",
+            (
+                "destination failed pipeline=o shard=s destination=dead_letters records=3 attempt=2 "
+                'error_type=StoreError error="disk full" retry_after_s=1.5'
+            ),
+        ),
+        (
+            events.RecordsParked(pipeline="o", shard_id="s", records=3, opened=1, parked_keys=2),
+            "WARNING",
+            "records parked pipeline=o shard=s records=3 opened=1 parked_keys=2",
+        ),
+        (
+            events.ParkingFailed(pipeline="o", shard_id="s", error=StoreError("disk full"), retry_after_s=2.0),
+            "ERROR",
+            'parking failed pipeline=o shard=s error_type=StoreError error="disk full" retry_after_s=2.0',
+        ),
+        (
+            events.WindowClosed(pipeline="o", shard_id="s", start_s=60, end_s=120, early=True, state_bytes=1_048_577),
+            "INFO",
+            "window closed early pipeline=o shard=s start_s=60 end_s=120 state_bytes=1048577",
         ),
         (
             events.PipelineFailed(pipeline="o", error=ExceptionGroup("tasks", [TrimmedError("gone"), KeyError("k")])),
@@ -276,6 +344,18 @@ class OwnError(StreamflowError):
 )
 def test_messages_that_handler_code_writes_are_not_ours(error: Exception) -> None:
     assert "4111" not in str(error_fields(error))
+
+
+def test_of_what_a_destination_raises_the_code_is_logged_and_the_message_only_if_our_code_wrote_it() -> None:
+    foreign = raised(DestinationError("could not send {'card': '4111'}", code="TooLarge"))
+    fields = error_fields(foreign)
+    assert fields["code"] == "TooLarge"
+    assert fields["at"].startswith("test_observe_logs.py:")
+    assert "4111" not in str(fields)
+    assert "4111" in error_fields(foreign, log_handler_errors=True)["error"]
+    our_code = FunctionType(raised.__code__, {"__name__": "streamflow.destinations.sqs"})
+    ours = our_code(DestinationError("the queue is gone", code="QueueDoesNotExist"))
+    assert error_fields(ours)["error"] == "the queue is gone"
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -395,6 +475,7 @@ def test_item_content_reaches_neither_logs_nor_metrics_nor_health_nor_progress()
         events.PipelineStarted(pipeline="orders", stream_arn="arn:x", shards=1),
         events.ShardOpened(pipeline="orders", shard_id="shard-1", start=TRIM_HORIZON, epoch=1),
         *(batch_failed(error) for error in failures),
+        *(destination_failed(error) for error in (*failures, raised(DestinationError(CANARY, code="Refused")))),
         events.PipelineFailed(pipeline="orders", error=ExceptionGroup(CANARY, failures)),
     ]
     for event in told:
@@ -409,5 +490,5 @@ def test_item_content_reaches_neither_logs_nor_metrics_nor_health_nor_progress()
         str(health.ready()) + str(health.live()),
         repr(batch) + repr(records),
     ]
-    assert len(desk.kept.records) == 6
+    assert len(desk.kept.records) == 11
     assert [text for text in seen if CANARY in text] == []

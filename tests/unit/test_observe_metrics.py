@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
@@ -14,11 +15,13 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.parser import text_string_to_metric_families
 
 from streamflow import events
-from streamflow.errors import StoreError
+from streamflow.dead_letters import Condition
+from streamflow.errors import DestinationError, PartialFailure, SinkBusyError, StoreError
 from streamflow.events import BatchDelivered, PageRead, PipelineStarted, ReadFailed, ShardClosed, ShardOpened
 from streamflow.observe import catalogue
 from streamflow.observe.catalogue import CATALOGUE
 from streamflow.observe.metrics import Metrics
+from streamflow.observe.results import ACCEPTED, FUNCTION_FAILED, NOTHING_PROCESSED
 from streamflow.positions import TRIM_HORIZON
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -68,6 +71,34 @@ def page_read(pipeline: str, shard_id: str, records: int, created_at_s: float | 
         duration_s=0.02,
         last_created_at_s=created_at_s,
         buffered_bytes=records * 700,
+    )
+
+
+def failed(**changes: object) -> events.BatchFailed:
+    facts: dict[str, object] = {
+        "pipeline": "orders",
+        "shard_id": "shard-1",
+        "records": 10,
+        "attempt": 1,
+        "handler_s": 2.0,
+        "error": ValueError(),
+        "retry_after_s": 1.0,
+        "last_created_at_s": 1_764_000_001.0,
+        "now_s": 1_764_000_004.5,
+    }
+    return events.BatchFailed(**{**facts, **changes})  # type: ignore[arg-type]
+
+
+def discarded(records: int, *destinations: str, condition: str = "RetryAttemptsExhausted") -> events.RecordsDiscarded:
+    return events.RecordsDiscarded(
+        pipeline="orders",
+        shard_id="shard-1",
+        records=records,
+        condition=condition,
+        invoke_count=2,
+        destinations=destinations,
+        first=None,
+        last=None,
     )
 
 
@@ -126,17 +157,7 @@ def test_a_failed_attempt_counts_its_records_and_its_time() -> None:
     page = Page()
     page.open("shard-1")
     for attempt in (1, 2, 3):
-        page.metrics(
-            events.BatchFailed(
-                pipeline="orders",
-                shard_id="shard-1",
-                records=10,
-                attempt=attempt,
-                handler_s=2.0,
-                error=ValueError(),
-                retry_after_s=1.0,
-            )
-        )
+        page.metrics(failed(attempt=attempt))
     assert page.value("streamflow_records_failed_total", pipeline="orders") == 30
     assert page.value("streamflow_handler_duration_seconds_count", pipeline="orders", outcome="failed") == 3
     assert page.value("streamflow_shard_failed_attempts", pipeline="orders", shard="shard-1") == 3
@@ -199,6 +220,34 @@ def test_a_failed_attempt_counts_its_records_and_its_time() -> None:
         (events.PipelineFailed(pipeline="p", error=StoreError()), "streamflow_pipeline_failures_total", {}),
         (events.StreamEnded(pipeline="p", stream_arn="arn"), "streamflow_streams_ended_total", {}),
         (PipelineStarted(pipeline="p", stream_arn="arn", shards=1), "streamflow_pipeline_running", {}),
+        (
+            events.DestinationFailed(
+                pipeline="p",
+                shard_id="s",
+                destination="dead_letters",
+                records=7,
+                attempt=1,
+                error=DestinationError("no", code="X"),
+                retry_after_s=1.0,
+            ),
+            "streamflow_destination_failures_total",
+            {},
+        ),
+        (
+            events.ParkingFailed(pipeline="p", shard_id="s", error=StoreError(), retry_after_s=1.0),
+            "streamflow_parking_failures_total",
+            {},
+        ),
+        (
+            events.WindowClosed(pipeline="p", shard_id="s", start_s=0, end_s=60, early=False, state_bytes=2),
+            "streamflow_windows_closed_total",
+            {"early": "no"},
+        ),
+        (
+            events.WindowClosed(pipeline="p", shard_id="s", start_s=0, end_s=60, early=True, state_bytes=2_000_000),
+            "streamflow_windows_closed_total",
+            {"early": "yes"},
+        ),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str | dict) else "",
 )
@@ -243,6 +292,162 @@ def test_counters_that_alerts_watch_start_at_zero() -> None:
     assert page.value("streamflow_trimmed_gaps_total", pipeline="orders") == 0
     assert page.value("streamflow_checkpoints_total", pipeline="orders", result="failed") == 0
     assert page.value("streamflow_shards", pipeline="orders", state="blocked") == 0
+
+
+# --- the counts of an event source mapping ---------------------------------------------------------------------------
+
+
+def test_polled_counts_all_records_of_a_page_and_filtered_those_left_out() -> None:
+    page = Page()
+    page.metrics(replace(page_read("orders", "shard-1", 25, None), filtered=20))
+    page.metrics(page_read("orders", "shard-1", 0, None))
+    assert page.value("streamflow_records_polled_total", pipeline="orders") == 25
+    assert page.value("streamflow_records_filtered_total", pipeline="orders") == 20
+
+
+def test_invoked_counts_again_for_each_retry_and_failed_all_records_of_a_failed_invocation() -> None:
+    page = Page()
+    page.metrics(failed(records=3))
+    page.metrics(failed(records=3, attempt=2))
+    page.metrics(delivered(records=3, delivered=3, dropped={}, attempts=3))
+    assert page.value("streamflow_records_invoked_total", pipeline="orders") == 9
+    assert page.value("streamflow_records_failed_total", pipeline="orders") == 6
+
+
+def test_an_invocation_that_delivered_a_part_is_one_failed_invocation_with_all_its_records() -> None:
+    page = Page()
+    page.metrics(delivered(records=4, delivered=4, dropped={}, partial=True))
+    page.metrics(failed(records=6, error=PartialFailure(["105"])))
+    assert page.value("streamflow_records_invoked_total", pipeline="orders") == 6
+    assert page.value("streamflow_records_failed_total", pipeline="orders") == 6
+    assert page.value("streamflow_records_delivered_total", pipeline="orders") == 4
+    assert page.value("streamflow_handler_duration_seconds_count", pipeline="orders", outcome="delivered") is None
+    assert page.value("streamflow_handler_duration_seconds_count", pipeline="orders", outcome="failed") == 1
+    assert page.value("streamflow_batch_iterator_age_seconds_count", pipeline="orders") == 1
+    assert page.value("streamflow_end_to_end_latency_seconds_count", pipeline="orders") == 1
+
+
+def test_an_attempt_that_never_reached_the_handler_was_no_invocation() -> None:
+    page = Page()
+    page.metrics(PipelineStarted(pipeline="orders", stream_arn="arn", shards=1))
+    page.metrics(failed(invoked=False, error=SinkBusyError("later", retry_after_s=1.0)))
+    assert page.value("streamflow_attempts_not_invoked_total", pipeline="orders") == 1
+    assert page.value("streamflow_records_invoked_total", pipeline="orders") == 0
+    assert page.value("streamflow_records_failed_total", pipeline="orders") == 0
+    assert page.value("streamflow_handler_duration_seconds_count", pipeline="orders", outcome="failed") is None
+    assert page.value("streamflow_batch_iterator_age_seconds_count", pipeline="orders") is None
+
+
+@pytest.mark.parametrize("condition", catalogue.CONDITIONS)
+def test_given_up_records_are_dead_lettered_once_or_lost(condition: str) -> None:
+    page = Page()
+    page.metrics(PipelineStarted(pipeline="orders", stream_arn="arn", shards=1))
+    page.metrics(discarded(3, "dead_letters", "arn:aws:s3:::failed", condition=condition))
+    assert page.value("streamflow_records_dead_lettered_total", pipeline="orders", condition=condition) == 3
+    assert page.value("streamflow_records_lost_total", pipeline="orders", condition=condition) == 0
+    page.metrics(discarded(4, condition=condition))
+    assert page.value("streamflow_records_dead_lettered_total", pipeline="orders", condition=condition) == 3
+    assert page.value("streamflow_records_lost_total", pipeline="orders", condition=condition) == 4
+
+
+def test_the_conditions_are_those_of_discarded_batches() -> None:
+    assert get_args(Condition) == catalogue.CONDITIONS
+
+
+def test_the_age_of_a_batch_is_that_of_its_last_record_when_it_was_dispatched() -> None:
+    page = Page()
+    page.metrics(delivered())  # created at 1, handed over at 4.25
+    assert page.value("streamflow_batch_iterator_age_seconds_sum", pipeline="orders") == 3.25
+    page.metrics(failed())  # created at 1, handed over at 2.5: an invocation, too
+    assert page.value("streamflow_batch_iterator_age_seconds_sum", pipeline="orders") == 4.75
+    page.metrics(failed(last_created_at_s=0.0))
+    assert page.value("streamflow_batch_iterator_age_seconds_count", pipeline="orders") == 2
+
+
+def test_the_final_invocation_of_a_window_is_an_invocation_and_no_batch_of_a_size() -> None:
+    page = Page()
+    page.metrics(delivered(records=0, delivered=0, dropped={}, bytes=13, first_created_at_s=0.0, last_created_at_s=0.0))
+    assert page.value("streamflow_handler_duration_seconds_count", pipeline="orders", outcome="delivered") == 1
+    assert page.value("streamflow_batch_records_count", pipeline="orders") is None
+    assert page.value("streamflow_batch_iterator_age_seconds_count", pipeline="orders") is None
+
+
+def test_parked_records_add_up_and_parked_keys_are_as_last_told() -> None:
+    page = Page()
+    for records, opened, keys in ((5, 2, 2), (3, 0, 1)):
+        page.metrics(
+            events.RecordsParked(
+                pipeline="orders", shard_id="shard-1", records=records, opened=opened, parked_keys=keys
+            )
+        )
+    assert page.value("streamflow_records_parked_total", pipeline="orders") == 8
+    assert page.value("streamflow_parked_keys", pipeline="orders") == 1
+
+
+# --- the balance -----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_polled_is_in_flight_until_it_is_settled() -> None:
+    page = Page()
+    page.open("shard-1")
+    page.metrics(replace(page_read("orders", "shard-1", 30, None), filtered=6))
+    in_flight = [page.value("streamflow_records_in_flight", pipeline="orders")]
+    parked = events.RecordsParked(pipeline="orders", shard_id="shard-1", records=2, opened=1, parked_keys=1)
+    for event in (delivered(), discarded(3, "dead_letters"), discarded(4), parked):
+        page.metrics(event)
+        in_flight.append(page.value("streamflow_records_in_flight", pipeline="orders"))
+        assert page.value("streamflow_records_unaccounted", pipeline="orders") == 0
+    assert in_flight == [24, 14, 11, 7, 5]
+    page.metrics(ShardClosed(pipeline="orders", shard_id="shard-1", reason="stopped", abandoned=5))
+    assert page.value("streamflow_records_abandoned_total", pipeline="orders") == 5
+    assert page.value("streamflow_records_in_flight", pipeline="orders") == 0
+    assert page.value("streamflow_records_unaccounted", pipeline="orders") == 0
+
+
+def test_a_record_that_vanishes_or_is_settled_twice_shows() -> None:
+    page = Page()
+    page.open("shard-1")
+    page.metrics(page_read("orders", "shard-1", 10, None))
+    page.metrics(ShardClosed(pipeline="orders", shard_id="shard-1", reason="stopped", abandoned=7))
+    assert page.value("streamflow_records_unaccounted", pipeline="orders") == 3
+    page.open("shard-2")
+    page.metrics(page_read("orders", "shard-2", 10, None))
+    for _ in range(2):
+        page.metrics(delivered(shard_id="shard-2"))
+    assert page.value("streamflow_records_unaccounted", pipeline="orders") == 3 - 10
+
+
+def test_pipelines_are_balanced_one_by_one() -> None:
+    page = Page()
+    page.open("shard-1", pipeline="orders", created_ago_s=1.0, read=10)
+    page.open("shard-1", pipeline="users", created_ago_s=1.0, read=4)
+    assert page.value("streamflow_records_in_flight", pipeline="orders") == 10
+    assert page.value("streamflow_records_in_flight", pipeline="users") == 4
+
+
+# --- the last result -------------------------------------------------------------------------------------------------
+
+
+def result_shown(page: Page) -> list[str]:
+    values = catalogue.LAST_PROCESSING_RESULT.values
+    name = "streamflow_last_processing_result"
+    return [value for value in values if page.value(name, pipeline="orders", result=value) == 1]
+
+
+def test_the_last_result_is_one_of_four() -> None:
+    page = Page()
+    page.metrics(PipelineStarted(pipeline="orders", stream_arn="arn", shards=1))
+    assert result_shown(page) == ["none"]
+    page.metrics(delivered())
+    assert result_shown(page) == ["ok"]
+    page.metrics(failed())
+    assert result_shown(page) == ["function_error"]
+    page.metrics(
+        ReadFailed(pipeline="orders", shard_id="s", code="X", throttled=False, retry_after_s=1.0, message="X: denied")
+    )
+    assert result_shown(page) == ["source_error"]
+    page.metrics(PipelineStarted(pipeline="orders", stream_arn="arn", shards=1))
+    assert result_shown(page) == ["source_error"]
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------
@@ -395,8 +600,28 @@ def test_the_catalogue_prints_itself() -> None:
     assert printed.stdout == catalogue.table()
 
 
-def test_every_metric_that_the_operations_guide_names_exists() -> None:
-    text = (DOCS / "operations.md").read_text(encoding="utf-8")
+def test_the_page_says_which_of_our_metrics_is_which_of_lambdas() -> None:
+    section = (DOCS / "metrics.md").read_text(encoding="utf-8").partition("## Lambda's metrics and ours")[2]
+    rows = {row.split("|")[1].strip(" `"): row.split("|")[2] for row in section.splitlines() if row.startswith("| `")}
+    told = {name: re.findall(r"streamflow_[a-z_]+", ours) for name, ours in rows.items() if "streamflow_" in ours}
+    assert told == {
+        "PolledEventCount": ["streamflow_records_polled_total"],
+        "FilteredOutEventCount": ["streamflow_records_filtered_total"],
+        "InvokedEventCount": ["streamflow_records_invoked_total"],
+        "FailedInvokeEventCount": ["streamflow_records_failed_total"],
+        "DroppedEventCount": ["streamflow_records_lost_total"],
+        "OnFailureDestinationDeliveredEventCount": ["streamflow_records_dead_lettered_total"],
+        "DestinationDeliveryFailures": ["streamflow_destination_failures_total"],
+        "IteratorAge": ["streamflow_batch_iterator_age_seconds"],
+        "LastProcessingResult": ["streamflow_last_processing_result"],
+    }
+    for text in (NOTHING_PROCESSED.text, ACCEPTED.text, FUNCTION_FAILED.text):
+        assert text in rows
+
+
+@pytest.mark.parametrize("guide", ["operations.md", "metrics.md"])
+def test_every_metric_that_a_guide_names_exists(guide: str) -> None:
+    text = (DOCS / guide).read_text(encoding="utf-8")
     named = set(re.findall(r"\bstreamflow_[a-z_]+", text))
     known = {metric.name for metric in CATALOGUE}
     known |= {f"{metric.name}_{end}" for metric in CATALOGUE if metric.buckets for end in ("bucket", "sum", "count")}

@@ -20,6 +20,8 @@ from streamflow.events import (
     PipelineStarted,
     PipelineStopped,
     ReadFailed,
+    RecordsDiscarded,
+    RecordsParked,
     RecordsTrimmed,
     ShardClosed,
     ShardOpened,
@@ -51,7 +53,7 @@ class Watch:
     def tell(self, event: Event) -> None:
         self.progress(event)
 
-    def page(self, records: int, *, shard: int = 0, age_s: float = 0.0) -> None:
+    def page(self, records: int, *, shard: int = 0, age_s: float = 0.0, filtered: int = 0) -> None:
         self.tell(
             PageRead(
                 pipeline="orders",
@@ -60,6 +62,7 @@ class Watch:
                 bytes=records * 100,
                 duration_s=0.01,
                 last_created_at_s=self.clock.wall() - age_s if records else None,
+                filtered=filtered,
             )
         )
 
@@ -94,6 +97,20 @@ class Watch:
             )
         )
 
+    def discarded(self, records: int, *destinations: str) -> None:
+        self.tell(
+            RecordsDiscarded(
+                pipeline="orders",
+                shard_id="shard-0",
+                records=records,
+                condition="RetryAttemptsExhausted",
+                invoke_count=1,
+                destinations=destinations,
+                first=None,
+                last=None,
+            )
+        )
+
     @property
     def orders(self) -> PipelineProgress:
         (orders,) = self.progress.snapshot().pipelines
@@ -112,6 +129,57 @@ def test_totals_add_up() -> None:
     assert (orders.records_delivered, orders.records_dropped, orders.batches_delivered) == (17, 3, 2)
     assert (orders.records_in_flight, orders.attempts_failed, orders.trimmed_gaps) == (10, 1, 1)
     assert (orders.shards_open, orders.shards_blocked, orders.failed_attempts) == (1, 1, 1)
+
+
+def test_every_polled_record_is_in_one_of_the_totals() -> None:
+    watch = Watch()
+    assert watch.orders.parked_keys is None
+    watch.page(40, filtered=7)
+    watch.delivered(10, dropped=1)
+    watch.discarded(6, "dead_letters")
+    watch.discarded(5)
+    watch.tell(RecordsParked(pipeline="orders", shard_id="shard-0", records=4, opened=1, parked_keys=2))
+    orders = watch.orders
+    assert (orders.records_filtered, orders.records_dead_lettered, orders.records_lost) == (7, 6, 5)
+    assert (orders.records_parked, orders.parked_keys) == (4, 2)
+    assert (orders.records_in_flight, orders.records_abandoned, orders.records_unaccounted) == (8, 0, 0)
+    watch.tell(ShardClosed(pipeline="orders", shard_id="shard-0", reason="stopped", abandoned=8))
+    orders = watch.orders
+    assert (orders.records_in_flight, orders.records_abandoned, orders.records_unaccounted) == (0, 8, 0)
+
+
+def test_a_delivered_part_is_no_delivered_batch() -> None:
+    watch = Watch()
+    now_s = watch.clock.wall()
+    part = BatchDelivered(
+        pipeline="orders",
+        shard_id="shard-0",
+        records=4,
+        bytes=1,
+        delivered=4,
+        dropped={},
+        attempts=1,
+        handler_s=0.1,
+        first_created_at_s=now_s,
+        last_created_at_s=now_s,
+        now_s=now_s,
+        partial=True,
+    )
+    watch.tell(part)
+    assert (watch.orders.batches_delivered, watch.orders.records_delivered) == (0, 4)
+
+
+def test_the_last_processing_result_is_told_in_the_words_of_an_event_source_mapping() -> None:
+    watch = Watch()
+    assert watch.orders.last_processing_result == "No records processed"
+    watch.page(10)
+    assert watch.orders.last_processing_result == "No records processed"
+    watch.delivered(10)
+    assert watch.orders.last_processing_result == "OK"
+    watch.failed(1)
+    assert watch.orders.last_processing_result == "PROBLEM: Function call failed"
+    watch.discarded(10, "dead_letters")
+    assert watch.orders.last_processing_result == "PROBLEM: Function call failed"
 
 
 def test_rates_are_means_over_five_seconds() -> None:
@@ -219,6 +287,11 @@ def test_the_line_says_what_matters_and_trouble_only_where_there_is_some() -> No
     assert line(watch.progress.snapshot()) == ("orders running shards=1 lag=1.2s rate=20/s delivered=20 in_flight=10")
     watch.failed(3)
     assert line(watch.progress.snapshot()).endswith("in_flight=10 blocked=1 attempt=3")
+    watch.page(5, filtered=5)
+    watch.discarded(4, "dead_letters")
+    watch.discarded(3)
+    watch.tell(RecordsParked(pipeline="orders", shard_id="shard-0", records=2, opened=1, parked_keys=1))
+    assert line(watch.progress.snapshot()).endswith("in_flight=1 filtered=5 dead_lettered=4 lost=3 parked=2")
 
 
 def test_pipelines_share_the_line() -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
-from streamflow.errors import StoreError
+import pytest
+
+from streamflow.errors import DestinationError, StoreError
 from streamflow.events import (
     BatchDelivered,
     BatchFailed,
     CheckpointFailed,
     CheckpointStored,
+    DestinationFailed,
     PageRead,
+    ParkingFailed,
     PipelineFailed,
     PipelineStopped,
     ReadFailed,
+    RecordsDiscarded,
+    RecordsParked,
     ShardClosed,
     ShardOpened,
 )
@@ -36,11 +43,13 @@ class FakeClock:
 
 
 class Room:
-    """One open shard, and short ways to say what happens to it."""
+    """One open shard, and short ways to say what happens to it. Its records are numbered from 1."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
         self.shards = OpenShards(self.clock)
+        self.read = 0
+        self.done = 0
         self.open()
 
     def open(self, shard_id: str = "shard-1", pipeline: str = "orders") -> None:
@@ -49,7 +58,18 @@ class Room:
     def pass_(self, seconds: float) -> None:
         self.clock.now += seconds
 
-    def page(self, records: int, *, created_ago_s: float | None = 0.0, millis_behind: int | None = None) -> None:
+    def page(
+        self,
+        records: int,
+        *,
+        created_ago_s: float | None = 0.0,
+        millis_behind: int | None = None,
+        filtered: int = 0,
+        readable: bool = True,
+        ended: bool = False,
+    ) -> None:
+        self.read += records
+        self.done += filtered
         created = None if created_ago_s is None or not records else self.clock.wall() - created_ago_s
         self.shards(
             PageRead(
@@ -61,6 +81,9 @@ class Room:
                 last_created_at_s=created,
                 millis_behind=millis_behind,
                 buffered_bytes=records * 700,
+                filtered=filtered,
+                last=Position.after(str(self.read)) if records and readable else None,
+                ended=ended,
             )
         )
 
@@ -72,6 +95,7 @@ class Room:
         )
 
     def settled(self, records: int) -> None:
+        self.done += records
         now_s = self.clock.wall()
         self.shards(
             BatchDelivered(
@@ -102,8 +126,45 @@ class Room:
             )
         )
 
-    def stored(self, position: Position = TRIM_HORIZON, *, duration_s: float = 0.0) -> None:
-        self.shards(CheckpointStored(pipeline="orders", shard_id="shard-1", checkpoint=position, duration_s=duration_s))
+    def discarded(self, records: int) -> None:
+        self.done += records
+        self.shards(
+            RecordsDiscarded(
+                pipeline="orders",
+                shard_id="shard-1",
+                records=records,
+                condition="RecordAgeExceeded",
+                invoke_count=1,
+                destinations=("dead_letters",),
+                first=None,
+                last=None,
+            )
+        )
+
+    def parked(self, records: int) -> None:
+        self.done += records
+        self.shards(RecordsParked(pipeline="orders", shard_id="shard-1", records=records, opened=1, parked_keys=1))
+
+    def destination_failed(self) -> None:
+        self.shards(
+            DestinationFailed(
+                pipeline="orders",
+                shard_id="shard-1",
+                destination="dead_letters",
+                records=1,
+                attempt=1,
+                error=DestinationError("no", code="X"),
+                retry_after_s=1.0,
+            )
+        )
+
+    def parking_failed(self) -> None:
+        self.shards(ParkingFailed(pipeline="orders", shard_id="shard-1", error=StoreError("no"), retry_after_s=1.0))
+
+    def stored(self, position: Position | None = None, *, upto: int | None = None) -> None:
+        """By default what is settled, in the order of the records."""
+        position = position or Position.after(str(self.done if upto is None else upto))
+        self.shards(CheckpointStored(pipeline="orders", shard_id="shard-1", checkpoint=position, duration_s=0.01))
 
     @property
     def facts(self) -> ShardFacts:
@@ -194,6 +255,45 @@ def test_records_from_the_future_have_age_zero() -> None:
     assert room.lag_s == 0.0
 
 
+def test_a_shard_that_is_read_to_its_end_does_not_lag() -> None:
+    room = Room()
+    room.page(10, created_ago_s=500.0, ended=True)
+    room.pass_(300.0)
+    assert room.lag_s == 0.0
+
+
+# --- states ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_shard_is_blocked_while_nobody_takes_what_it_gives_up() -> None:
+    room = Room()
+    room.page(2)
+    states = []
+    for happen in (room.destination_failed, partial(room.discarded, 1), room.parking_failed, partial(room.parked, 1)):
+        happen()
+        states.append(room.facts.state)
+    assert states == ["blocked", "reading", "blocked", "reading"]
+
+
+def test_parking_holds_no_shard_that_has_nothing_in_hand() -> None:
+    """It was the look at what is parked that failed; when it succeeds nobody tells."""
+    room = Room()
+    room.parking_failed()
+    room.page(0)
+    assert room.facts.state == "reading"
+
+
+def test_giving_a_batch_up_ends_its_failed_attempts() -> None:
+    room = Room()
+    room.page(20)
+    room.failed(3)
+    room.discarded(10)
+    assert room.facts.failed_attempts == 0
+    room.failed(2)
+    room.parked(1)
+    assert room.facts.failed_attempts == 0
+
+
 # --- checkpoint age --------------------------------------------------------------------------------------------------
 
 
@@ -253,26 +353,22 @@ def test_a_write_that_began_before_the_last_batch_settled_does_not_cover_it() ->
     room = Room()
     room.page(20)
     room.settled(10)
-    room.pass_(1.0)
     room.settled(10)
-    room.pass_(1.0)
-    room.stored(duration_s=1.5)
+    room.stored(upto=10)
     room.pass_(4.0)
     assert room.checkpoint_age_s == 4.0
-    room.stored(duration_s=0.1)
+    room.stored(upto=20)
     room.pass_(1.0)
     assert room.checkpoint_age_s == 0.0
 
 
-def test_settling_and_writing_at_one_instant_of_a_virtual_clock_is_covered() -> None:
+def test_records_settled_behind_an_unsettled_one_are_not_stored() -> None:
     room = Room()
-    room.clock.now = 0.4
-    room.page(1)
-    room.settled(1)
-    started, room.clock.now = room.clock.now, 1.5  # 1.5 - (1.5 - 0.4) < 0.4
-    room.stored(duration_s=room.clock.now - started)
-    room.pass_(1.0)
-    assert room.checkpoint_age_s == 0.0
+    room.page(20)
+    room.settled(19)
+    room.stored(upto=20)
+    room.pass_(4.0)
+    assert room.checkpoint_age_s == 4.0
 
 
 def test_a_step_of_the_wall_clock_does_not_keep_a_stored_shard_dirty() -> None:
@@ -280,11 +376,71 @@ def test_a_step_of_the_wall_clock_does_not_keep_a_stored_shard_dirty() -> None:
     room.page(1)
     room.settled(1)
     room.clock.epoch_s -= 3_600.0
-    room.stored(duration_s=0.01)
-    room.pass_(1.0)
-    room.stored(duration_s=0.5)
+    room.stored()
     room.pass_(1.0)
     assert room.checkpoint_age_s == 0.0
+
+
+def test_an_idle_shard_whose_last_page_was_filtered_whole_is_clean_after_the_next_checkpoint() -> None:
+    room = Room()
+    room.page(50, filtered=50)
+    room.pass_(0.5)
+    assert room.facts.records_in_hand == 0
+    assert room.checkpoint_age_s == 0.5
+    room.stored()
+    room.pass_(3_600.0)
+    assert room.checkpoint_age_s == 0.0
+    room.page(0)
+    assert room.lag_s == 0.0
+
+
+def test_given_up_parked_and_filtered_records_are_settled() -> None:
+    room = Room()
+    room.page(20, filtered=5)
+    room.settled(8)
+    room.discarded(4)
+    room.parked(3)
+    assert room.facts.records_in_hand == 0
+    room.stored()
+    room.pass_(60.0)
+    assert room.checkpoint_age_s == 0.0
+
+
+@pytest.mark.parametrize("missing", ["filtered", "settled", "discarded", "parked"])
+def test_one_unsettled_record_of_any_kind_keeps_the_checkpoint_age(missing: str) -> None:
+    room = Room()
+    counts = {"filtered": 5, "settled": 8, "discarded": 4, "parked": 3}
+    counts[missing] -= 1
+    room.page(20, filtered=counts["filtered"])
+    room.settled(counts["settled"])
+    room.discarded(counts["discarded"])
+    room.parked(counts["parked"])
+    room.stored()
+    room.pass_(60.0)
+    assert (room.facts.records_in_hand, room.checkpoint_age_s) == (1, 60.0)
+
+
+def test_a_page_of_records_that_nobody_can_read_is_clean_once_they_are_given_up() -> None:
+    """They have no position that a checkpoint could store: none will follow."""
+    room = Room()
+    room.page(2)
+    room.settled(2)
+    room.stored()
+    room.page(1, readable=False)
+    room.pass_(5.0)
+    assert room.checkpoint_age_s == 5.0
+    room.discarded(1)
+    room.pass_(5.0)
+    assert room.checkpoint_age_s == 0.0
+
+
+def test_the_start_counts_as_stored_but_covers_nothing_that_is_read_after_it() -> None:
+    room = Room()
+    room.shards(ShardOpened(pipeline="orders", shard_id="shard-1", start=Position.after("100"), epoch=1))
+    room.read = 100
+    room.page(1, filtered=1)
+    room.pass_(2.0)
+    assert room.checkpoint_age_s == 2.0
 
 
 def test_the_end_of_a_shard_stores_everything() -> None:
@@ -325,6 +481,16 @@ def test_a_failed_checkpoint_changes_nothing() -> None:
     before = room.facts
     room.shards(CheckpointFailed(pipeline="orders", shard_id="shard-1", error=StoreError("no"), retry_after_s=1.0))
     assert room.facts is before
+
+
+def test_records_in_hand_are_counted_for_each_pipeline() -> None:
+    room = Room()
+    room.open("shard-1", pipeline="users")
+    room.page(10, filtered=2)
+    room.settled(3)
+    assert (room.shards.records_in_hand("orders"), room.shards.records_in_hand("users")) == (5, 0)
+    room.shards(ShardClosed(pipeline="orders", shard_id="shard-1", reason="stopped", abandoned=5))
+    assert room.shards.records_in_hand("orders") == 0
 
 
 def test_a_snapshot_is_not_changed_by_later_events() -> None:

@@ -1,0 +1,45 @@
+"""One invocation of a chain with a batch, and what its failure means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+
+from streamflow.errors import EventTooLargeError, HandlerTimeoutError, MalformedRecordError, PartialFailure
+
+if TYPE_CHECKING:
+    from streamflow.batches import Batch
+    from streamflow.protocols import Handler
+
+
+async def invoke(chain: Handler, batch: Batch, *, timeout_s: float | None) -> Exception | None:
+    """Call the chain; the answer is what it raised. None for `timeout_s` waits for ever."""
+    failure: Exception | None = None
+    with anyio.move_on_after(timeout_s) as scope:
+        try:
+            await chain(batch)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is a failed attempt
+            failure = error
+    return HandlerTimeoutError(timeout_s or 0.0) if scope.cancelled_caught else failure
+
+
+def too_large(batch: Batch, bytes_max: int | None) -> EventTooLargeError | None:
+    """A record that is too large for an event never reaches the handler, but uses up its retries (esm.md 2.3)."""
+    if bytes_max is None or len(batch) != 1 or (event_bytes := batch.lambda_event_bytes) <= bytes_max:
+        return None
+    return EventTooLargeError(event_bytes=event_bytes, bytes_max=bytes_max)
+
+
+def first_failed(batch: Batch, error: PartialFailure) -> int:
+    """Index of the first record to retry; 0 where the failure does not name records of this batch only."""
+    index: dict[str, int] = {}
+    for place, record in enumerate(batch.records):
+        try:
+            index[record.sequence_number] = place
+        except MalformedRecordError:
+            continue
+    try:
+        return min((index[number] for number in error.sequence_numbers), default=0)
+    except KeyError:
+        return 0

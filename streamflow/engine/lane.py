@@ -1,0 +1,402 @@
+"""One lane of a shard: performs what `rules/attempts` decides, one invocation at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from streamflow import events
+from streamflow.batches import Batch, lambda_event_bytes
+from streamflow.dead_letters import DiscardedBatch, readable_item_key
+from streamflow.engine.giving_up import function_error, send
+from streamflow.engine.invocation import first_failed, invoke, too_large
+from streamflow.errors import (
+    EventTooLargeError,
+    LeaseLostError,
+    MalformedRecordError,
+    PartialFailure,
+    SinkBusyError,
+    WindowStateError,
+)
+from streamflow.records import newest_outline
+from streamflow.rules.attempts import (
+    AttemptRules,
+    Attempts,
+    Discard,
+    Failed,
+    Invoke,
+    NotDelivered,
+    PartlyFailed,
+    Pause,
+    Settle,
+    Succeeded,
+)
+from streamflow.rules.frontier import Remains
+from streamflow.rules.pacing import HANDLER_BACKOFF
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamflow.batches import Window
+    from streamflow.engine.buffer import ShardBuffer
+    from streamflow.engine.checkpoints import Checkpoints
+    from streamflow.engine.flow import Flow
+    from streamflow.engine.ownership import HeldLease
+    from streamflow.engine.parking import ParkedItems
+    from streamflow.records import Record, Shard
+    from streamflow.rules.attempts import Action, Outcome
+    from streamflow.rules.windows import Windows
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Assignment:
+    """A shard in this worker's hands: what its lanes share."""
+
+    flow: Flow
+    shard: Shard
+    held: HeldLease
+    buffer: ShardBuffer
+    checkpoints: Checkpoints
+    parked: ParkedItems
+    seen: set[int] = field(default_factory=set)
+    """Lanes whose handler has seen records that are not settled."""
+
+    def note_repeating(self) -> None:
+        """Say from where on records would come again, if the flow were cut off now."""
+        if self.seen or self.checkpoints.ahead:
+            self.flow.repeating[self.shard.shard_id] = self.checkpoints.frontier
+        else:
+            self.flow.repeating.pop(self.shard.shard_id, None)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Lane:
+    """`windows` is set for tumbling windows, which have one lane only. An empty batch is a window's final invocation."""
+
+    shared: Assignment
+    number: int
+    windows: Windows | None
+    in_flight: bool = False
+    """True from the start of an invocation to its end, and for good if it was cancelled in between."""
+    _remains: Remains = field(default_factory=lambda: Remains(()))
+    _later: Sequence[Record] = ()
+    """Cut from a batch, because they belong to a later window than its first record."""
+    _batch: Batch | None = None
+    """The last invocation of the current batch, and what came of it."""
+    _error: Exception | None = None
+    _handler_s: float = 0.0
+    _taken_at_s: float = 0.0
+    _rules: AttemptRules[Record] = field(init=False)
+
+    def __post_init__(self) -> None:
+        options = self.shared.flow.options
+        self._rules = AttemptRules(
+            # A shard that blocks on poison is one that never gives up.
+            retries_max=-1 if options.on_poison == "block" else options.maximum_retry_attempts,
+            # Whose item to park is only known of a record that fails alone.
+            bisect=options.bisect_batch_on_function_error or options.on_poison == "park_key",
+            age_max_s=None if options.maximum_record_age_s == -1 else options.maximum_record_age_s,
+            created_at_s=self._created_at_s,
+        )
+
+    async def run(self) -> bool:
+        """Deliver batch after batch. True: to the end of the shard; False: the flow stopped before."""
+        shared = self.shared
+        batcher = shared.buffer.batchers[self.number]
+        while (records := await self._next_records()) is not None:
+            if not await self._deliver(records):
+                return False
+            batcher.restart_window(shared.flow.around.clock.monotonic())
+        return shared.buffer.ended and not shared.flow.stopping.is_set()
+
+    @property
+    def unsettled(self) -> int:
+        """Records of the current batch that are not settled."""
+        return len(self._remains)
+
+    def forget_later(self) -> None:
+        """The flow stops: what no handler has seen is left for the next run."""
+        self._later = ()
+
+    # -- which records come next --------------------------------------------------------------------------------------
+
+    async def _next_records(self) -> Sequence[Record] | None:
+        """The next batch; None at the end of the shard and when the flow stops."""
+        flow, buffer = self.shared.flow, self.shared.buffer
+        batcher = buffer.batchers[self.number]
+        while True:
+            now = flow.around.clock.monotonic()
+            stopping = flow.stopping.is_set()
+            if self.windows is not None and not stopping and self._must_close(self.windows):
+                return ()
+            records = self._later or batcher.take(now, ended=buffer.ended or stopping)
+            if records is not None:
+                return records if self.windows is None else self._of_one_window(self.windows, records)
+            if stopping:
+                return None
+            if self.windows is not None and self.windows.is_open and not len(batcher) and self._over(self.windows):
+                return ()
+            if buffer.ended:
+                return None
+            await buffer.wait_change(self.number, until=batcher.due_at, now=now)
+
+    def _must_close(self, windows: Windows) -> bool:
+        """Before anything else: a state that is too large, and what is left of windows that were turned off."""
+        if not windows.size_s and not windows.is_open:
+            self.windows = None
+        return windows.overflown or (not windows.size_s and windows.is_open)
+
+    def _over(self, windows: Windows) -> bool:
+        """The end of the shard closes its window, and so does a look that found nothing well after the window's end."""
+        buffer = self.shared.buffer
+        return buffer.ended or windows.overdue(buffer.caught_up_at_s)
+
+    def _of_one_window(self, windows: Windows, records: Sequence[Record]) -> Sequence[Record]:
+        """The records of the open window; none where it has to be closed before them."""
+        self._taken_at_s = 0.0  # what does not say when it was made goes where the others go
+        count = windows.take([self._created_at_s(record) for record in records])
+        self._later = records[count:]
+        return records[:count]
+
+    def _created_at_s(self, record: Record) -> float:
+        """A record that does not say when it was made counts as made when its batch was."""
+        try:
+            return record.created_at_s or self._taken_at_s
+        except MalformedRecordError:
+            return self._taken_at_s
+
+    # -- what to do with them -----------------------------------------------------------------------------------------
+
+    async def _deliver(self, records: Sequence[Record]) -> bool:
+        """Attempt after attempt until the records are settled (True) or the flow stops before that (False)."""
+        flow = self.shared.flow
+        self._remains = Remains(records)
+        self._batch = self._error = None
+        self._taken_at_s = flow.around.clock.wall()
+        parked = await self.shared.parked.hold_back(records)
+        if parked is None:
+            return False
+        if parked:
+            self._settled(parked)
+            gone = set(map(id, parked))
+            records = [record for record in records if id(record) not in gone]
+            if not records:
+                return True
+        final_of_s = None
+        if not records and self.windows is not None:
+            final_of_s = float(self.windows.end_s)
+        attempts = Attempts(records, self._rules, self._backoff, final_of_s=final_of_s)
+        action = attempts.next(self._taken_at_s)
+        while action is not None:
+            match action:
+                case Invoke():
+                    action = await self._invoke(attempts, action)
+                    continue
+                case Settle(records=done):
+                    self._report_delivered(done)
+                    self._settled(done)
+                case Discard():
+                    if not await self._give_up(attempts, action):
+                        return False
+                case Pause(delay_s=delay_s):
+                    if await flow.pause(delay_s):
+                        return False
+            action = attempts.next(flow.around.clock.wall())
+        return True
+
+    def _backoff(self, failures: int) -> float:
+        return HANDLER_BACKOFF.delay_s(failures, self.shared.flow.around.random)
+
+    def _settled(self, records: Sequence[Record]) -> None:
+        if self.windows is not None:
+            self.shared.checkpoints.window = self.windows.stored
+        self.shared.buffer.settle(self.number, len(records), oldest=self._remains.settle(records))
+        if not len(self._remains):
+            self.shared.seen.discard(self.number)
+        self.shared.note_repeating()
+
+    # -- one invocation -----------------------------------------------------------------------------------------------
+
+    async def _invoke(self, attempts: Attempts[Record], action: Invoke[Record]) -> Action[Record] | None:
+        """Invoke once, tell the rules and the observers; the answer is what to do next."""
+        shared = self.shared
+        clock = shared.flow.around.clock
+        if not shared.held.valid:
+            raise LeaseLostError(f"the lease of {shared.shard.shard_id} ran out before the batch was dispatched")
+        batch = self._batch = self._batch_for(action)
+        started = clock.monotonic()
+        error = self._error = await self._attempt(batch)
+        self._handler_s = clock.monotonic() - started
+        attempts.invoked(self._outcome(batch, error))
+        following = attempts.next(clock.wall())
+        if self._error is not None:
+            self._report_failed(batch, self._error, following.delay_s if isinstance(following, Pause) else 0.0)
+        return following
+
+    def _batch_for(self, action: Invoke[Record]) -> Batch:
+        window = None if self.windows is None else self._view(self.windows, action.records)
+        if action.unchanged and self._batch is not None:
+            return self._batch.again(attempt=action.attempt, window=window)
+        return self._new_batch(action.records, window, attempt=action.attempt)
+
+    def _new_batch(self, records: Sequence[Record], window: Window | None, *, attempt: int = 1) -> Batch:
+        shared = self.shared
+        return Batch(
+            pipeline=shared.flow.name,
+            shard=shared.shard,
+            records=records,
+            epoch=shared.held.lease.epoch,
+            attempt=attempt,
+            window=window,
+        )
+
+    @staticmethod
+    def _view(windows: Windows, records: Sequence[Record]) -> Window:
+        return windows.view(final=not records, early=not records and windows.overflown)
+
+    async def _attempt(self, batch: Batch) -> Exception | None:
+        """One invocation of the chain; the answer is what it raised."""
+        flow = self.shared.flow
+        if (error := too_large(batch, flow.event_bytes_max)) is not None:
+            return error
+        # Until the records are settled they count as seen: a forced stop names them.
+        if batch.records:
+            self.shared.seen.add(self.number)
+        self.in_flight = True
+        self.shared.note_repeating()
+        failure = await invoke(flow.chain, batch, timeout_s=flow.options.handler_timeout_s)
+        self.in_flight = False
+        return failure
+
+    def _outcome(self, batch: Batch, error: Exception | None) -> Outcome:
+        first = 0
+        match error:
+            case None:
+                pass
+            case SinkBusyError(retry_after_s=retry_after_s):
+                return NotDelivered(retry_after_s)
+            case PartialFailure() if (first := first_failed(batch, error)) > 0:
+                pass
+            case _:
+                return Failed()
+        if self.windows is not None and batch.records and batch.window is not None:
+            try:
+                self.windows.keep(batch.window)
+            except WindowStateError as refused:
+                self._error = refused
+                return Failed()
+        return PartlyFailed(first) if first else Succeeded()
+
+    # -- giving up ----------------------------------------------------------------------------------------------------
+
+    async def _give_up(self, attempts: Attempts[Record], discard: Discard[Record]) -> bool:
+        """Park the records' item, or send the records to every destination; False: the flow stopped before that."""
+        shared = self.shared
+        flow, parked = shared.flow, shared.parked
+        poison = discard.condition == "RetryAttemptsExhausted" and flow.options.on_poison == "park_key"
+        key = readable_item_key(discard.records[0]) if poison else None
+        if key is None:
+            return await self._discard(discard)
+        if not parked.has_room_for(key):
+            # So many items are not poison, each by itself: what fails is the handler, and waiting helps.
+            attempts.resume(discard)
+            return True
+        followers = attempts.set_aside(lambda record: readable_item_key(record) == key)
+        if not await parked.open(discard.records, followers, error=self._error, invoke_count=discard.invoke_count):
+            return False
+        self._settled([*discard.records, *followers])
+        return True
+
+    async def _discard(self, discard: Discard[Record]) -> bool:
+        shared = self.shared
+        responded = discard.condition == "RetryAttemptsExhausted" and not isinstance(self._error, EventTooLargeError)
+        discarded = DiscardedBatch(
+            batch=self._discarded(discard.records),
+            condition=discard.condition,
+            invoke_count=discard.invoke_count,
+            discarded_at_s=shared.flow.around.clock.wall(),
+            error=self._error,
+            responded=responded,
+            function_error=function_error(self._error) if responded else None,
+        )
+        if not await send(shared.flow, discarded):
+            return False
+        if not discard.records and self.windows is not None:
+            self._close(self.windows)
+        self._settled(discard.records)
+        return True
+
+    def _discarded(self, records: Sequence[Record]) -> Batch:
+        window = None if self.windows is None else self._view(self.windows, records)
+        if self._batch is None:
+            return self._new_batch(records, window)
+        return replace(self._batch, records=records, window=window, _original=None)
+
+    # -- windows ------------------------------------------------------------------------------------------------------
+
+    def _close(self, windows: Windows) -> None:
+        """The final invocation is done, or given up."""
+        shared = self.shared
+        stored = windows.stored
+        early = windows.overflown
+        shared.flow.around.emit(
+            events.WindowClosed(
+                pipeline=shared.flow.name,
+                shard_id=shared.shard.shard_id,
+                start_s=windows.start_s,
+                end_s=windows.end_s,
+                early=early,
+                state_bytes=0 if stored is None else len(stored.state),
+            )
+        )
+        if early:
+            windows.close_early()
+        else:
+            windows.close()
+
+    # -- what the observers hear --------------------------------------------------------------------------------------
+
+    def _report_delivered(self, records: Sequence[Record]) -> None:
+        batch = self._batch
+        if batch is None:
+            raise RuntimeError("records were settled that nobody was invoked with")
+        flow = self.shared.flow
+        dropped = batch.ledger.dropped(records)
+        newest = newest_outline(records)
+        oldest = newest_outline(records[:1]) or newest
+        flow.around.emit(
+            events.BatchDelivered(
+                pipeline=batch.pipeline,
+                shard_id=batch.shard.shard_id,
+                records=len(records),
+                bytes=lambda_event_bytes(records),
+                delivered=len(records) - sum(dropped.values()),
+                dropped=dropped,
+                attempts=batch.attempt,
+                handler_s=self._handler_s,
+                first_created_at_s=oldest[1] if oldest else 0.0,
+                last_created_at_s=newest[1] if newest else 0.0,
+                now_s=flow.around.clock.wall(),
+                partial=self._error is not None,
+            )
+        )
+        if not records and self.windows is not None:
+            self._close(self.windows)
+
+    def _report_failed(self, batch: Batch, error: Exception, retry_after_s: float) -> None:
+        flow = self.shared.flow
+        newest = newest_outline(batch.records)
+        flow.around.emit(
+            events.BatchFailed(
+                pipeline=batch.pipeline,
+                shard_id=batch.shard.shard_id,
+                records=len(batch),
+                attempt=batch.attempt,
+                handler_s=self._handler_s,
+                error=error,
+                retry_after_s=retry_after_s,
+                invoked=not isinstance(error, SinkBusyError | EventTooLargeError),
+                last_created_at_s=newest[1] if newest else 0.0,
+                now_s=flow.around.clock.wall(),
+            )
+        )

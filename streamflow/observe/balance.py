@@ -1,0 +1,97 @@
+"""What became of every record that was read: each is in exactly one place, at every moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from streamflow.events import (
+    BatchDelivered,
+    PageRead,
+    PipelineFailed,
+    PipelineStarted,
+    PipelineStopped,
+    RecordsDiscarded,
+    RecordsParked,
+    ShardClosed,
+    ShardOpened,
+)
+
+if TYPE_CHECKING:
+    from streamflow.events import Event
+    from streamflow.observe.shards import OpenShards
+
+_Moving: TypeAlias = PageRead | BatchDelivered | RecordsDiscarded | RecordsParked | ShardClosed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """Records of one pipeline in this process. A record that is read again is polled again."""
+
+    polled: int = 0
+    filtered: int = 0
+    delivered: int = 0
+    dropped: int = 0
+    """Left out aloud by middleware."""
+    dead_lettered: int = 0
+    """Given up, and in every destination."""
+    lost: int = 0
+    """Given up, and in no destination, because there is none."""
+    parked: int = 0
+    abandoned: int = 0
+    """In hand when the shard was let go: read again by whoever works on it next."""
+    in_flight: int = 0
+    """In hand now: buffered or being handled. Counted shard by shard, not as what is left of the others."""
+
+    @property
+    def unaccounted(self) -> int:
+        """0: anything else is a fault of streamflow, and negative if records were settled twice."""
+        settled = self.filtered + self.delivered + self.dropped + self.dead_lettered + self.lost + self.parked
+        return self.polled - settled - self.abandoned - self.in_flight
+
+
+class Balances:
+    """An observer that keeps the balance of each pipeline. `shards` must be told of each event before this is."""
+
+    def __init__(self, shards: OpenShards) -> None:
+        self._shards = shards
+        self._balances: dict[str, Balance] = {}
+
+    def snapshot(self) -> dict[str, Balance]:
+        """Pipeline to balance, of one moment each; safe from any thread."""
+        return self._balances.copy()
+
+    def of(self, pipeline: str) -> Balance:
+        return self._balances.get(pipeline, _EMPTY)
+
+    def __call__(self, event: Event) -> None:
+        match event:
+            case PageRead() | BatchDelivered() | RecordsDiscarded() | RecordsParked() | ShardClosed():
+                self._keep(event.pipeline, _after(self.of(event.pipeline), event))
+            case PipelineStarted() | PipelineStopped() | PipelineFailed() | ShardOpened():
+                self._keep(event.pipeline, self.of(event.pipeline))
+            case _:
+                pass
+
+    def _keep(self, pipeline: str, balance: Balance) -> None:
+        self._balances[pipeline] = replace(balance, in_flight=self._shards.records_in_hand(pipeline))
+
+
+_EMPTY = Balance()
+
+
+def _after(balance: Balance, event: _Moving) -> Balance:
+    match event:
+        case PageRead():
+            return replace(balance, polled=balance.polled + event.records, filtered=balance.filtered + event.filtered)
+        case BatchDelivered():
+            dropped = balance.dropped + sum(event.dropped.values())
+            return replace(balance, delivered=balance.delivered + event.delivered, dropped=dropped)
+        case RecordsDiscarded() if event.destinations:
+            return replace(balance, dead_lettered=balance.dead_lettered + event.records)
+        case RecordsDiscarded():
+            return replace(balance, lost=balance.lost + event.records)
+        case RecordsParked():
+            return replace(balance, parked=balance.parked + event.records)
+        case ShardClosed():
+            return replace(balance, abandoned=balance.abandoned + event.abandoned)

@@ -1,0 +1,139 @@
+"""The filters of a pipeline: whether a record, in the form that AWS Lambda filters, matches one of them.
+
+Keys and images are decoded when a filter comes to them, once for all filters; parts of the envelope are asked first. What
+cannot be read passes: a record is left out only by a filter that has seen it.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from streamflow.errors import MalformedRecordError
+from streamflow.rules.pattern_grammar import parse_pattern
+from streamflow.rules.pattern_places import ABSENT
+from streamflow.rules.patterns import compile_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from streamflow.records import Record
+    from streamflow.rules.pattern_grammar import Path, Pattern
+    from streamflow.rules.patterns import Read
+
+_FREE, _KEYS, _IMAGE, _WHOLE = range(4)  # what reading costs
+_EVENT_NAMES = frozenset({"INSERT", "MODIFY", "REMOVE"})
+
+
+def compile_filters(texts: Sequence[str], *, extensions: bool = False) -> Callable[[Record], bool] | None:
+    """A function that says whether a record passes: if one pattern matches, or if it cannot be read. None without patterns.
+
+    Raises:
+        PatternError: a pattern is wrong.
+    """
+    if not texts:
+        return None
+    parts = _Parts()
+    patterns = sorted((parse_pattern(text, extensions=extensions) for text in texts), key=parts.cost)
+    answers = [compile_tree(pattern, parts.locate, extensions=extensions) for pattern in patterns]
+
+    def passes(record: Record) -> bool:
+        try:
+            if record._envelope is None:
+                record._open()
+            for answer in answers:
+                if answer(record):
+                    return True
+        except (MalformedRecordError, orjson.JSONDecodeError):
+            return True
+        envelope: Any = record._envelope
+        return not (envelope.eventName in _EVENT_NAMES and len(envelope.dynamodb.Keys))
+
+    return passes
+
+
+class _Parts:
+    """How each path of a record is read: parts of the opened envelope, the decoded keys and images, or all of it."""
+
+    def __init__(self) -> None:
+        keys, new_image, old_image = map(_decoding, ("Keys", "NewImage", "OldImage"))
+        whole = _remembering(_lambda_event)
+        # By the path of each part; what is not listed is read from the whole event.
+        self._known: dict[Path, tuple[int, Read]] = {
+            (): (_WHOLE, whole),
+            ("eventID",): (_FREE, attrgetter("_envelope.eventID")),
+            ("eventName",): (_FREE, attrgetter("_envelope.eventName")),
+            ("eventSourceARN",): (_FREE, attrgetter("shard.stream_arn")),
+            ("userIdentity",): (_FREE, _identity),
+            ("dynamodb", "ApproximateCreationDateTime"): (_FREE, _member("ApproximateCreationDateTime")),
+            ("dynamodb", "SequenceNumber"): (_FREE, attrgetter("_envelope.dynamodb.SequenceNumber")),
+            ("dynamodb", "SizeBytes"): (_FREE, _member("SizeBytes")),
+            ("dynamodb", "StreamViewType"): (_FREE, _member("StreamViewType")),
+            ("dynamodb", "Keys"): (_KEYS, keys),
+            ("dynamodb", "NewImage"): (_IMAGE, new_image),
+            ("dynamodb", "OldImage"): (_IMAGE, old_image),
+        }
+
+    def locate(self, path: Path) -> tuple[int, Read, Path]:
+        """As `patterns.Locate` has it."""
+        if path == ("dynamodb",):
+            return _FREE, _object, ()
+        for length in (2, 1, 0):
+            if (known := self._known.get(path[:length])) is not None:
+                return *known, path[length:]
+        raise AssertionError("the whole event has every path")
+
+    def cost(self, pattern: Pattern) -> int:
+        below = [self.cost(branch) for choice in pattern.choices for branch in choice]
+        return max([*below, *(self.locate(leaf.path)[0] for leaf in pattern.leaves)])
+
+
+def _object(_: Record) -> dict[str, Any]:
+    """Stands for an object whose members are read by themselves: it is no leaf and no array."""
+    return {}
+
+
+def _identity(record: Record) -> Any:
+    identity = record._open().userIdentity
+    return ABSENT if identity is None else {"type": identity.Type, "principalId": identity.PrincipalId}
+
+
+def _member(name: str) -> Read:
+    # The envelope has 0 and "" for what is not there.
+    return lambda record: getattr(record._envelope.dynamodb, name) or ABSENT
+
+
+def _decoding(name: str) -> Read:
+    last: tuple[Any, Any] = (None, None)
+
+    def read(record: Record) -> Any:
+        nonlocal last
+        raw = getattr(record._envelope.dynamodb, name)
+        known, value = last
+        if raw is not known:
+            value = orjson.loads(memoryview(raw)) if len(raw) else ABSENT
+            last = (raw, value)
+        return value
+
+    return read
+
+
+def _lambda_event(record: Record) -> Any:
+    return record.lambda_event()
+
+
+def _remembering(read: Read) -> Read:
+    """Several filters, and several leaves of one, look at the same record one after the other."""
+    last: tuple[Any, Any] = (None, None)
+
+    def read_once(record: Record) -> Any:
+        nonlocal last
+        known, value = last
+        if record is not known:
+            value = read(record)
+            last = (record, value)
+        return value
+
+    return read_once

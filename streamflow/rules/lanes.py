@@ -1,0 +1,56 @@
+"""Which lane of a shard an item's changes go to: always the same one, so that they keep their order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+from streamflow.errors import MalformedRecordError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamflow.records import Record
+
+_REMEMBERED_MAX = 65_536
+
+
+class Lanes:
+    """The lanes of one shard: by a checksum of the item's canonical key, the same in every process and for ever.
+
+    Keys as the service wrote them are remembered with their lane, because making them canonical costs more than looking.
+    """
+
+    __slots__ = ("_count", "_remembered")
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._remembered: dict[bytes, int] = {}
+
+    def of(self, record: Record) -> int:
+        """From 0; a record whose key cannot be read goes to lane 0."""
+        try:
+            envelope = record._envelope or record._open()
+            raw = bytes(envelope.dynamodb.Keys)
+            lane = self._remembered.get(raw)
+            return self._remember(raw, record.item_key) if lane is None else lane
+        except MalformedRecordError:
+            return 0
+
+    def places(self, records: Sequence[Record], passing: Sequence[int]) -> list[list[int]]:
+        """Those places in `records` that `passing` names, by lane and in order."""
+        places: list[list[int]] = [[] for _ in range(self._count)]
+        known = self._remembered.get
+        for place in passing:
+            # As `of`, without a call for what is remembered: this is once for each record.
+            envelope = records[place]._envelope
+            lane = None if envelope is None else known(bytes(envelope.dynamodb.Keys))
+            places[self.of(records[place]) if lane is None else lane].append(place)
+        return places
+
+    def _remember(self, raw: bytes, item_key: str) -> int:
+        lane = crc32(item_key.encode()) % self._count
+        if len(self._remembered) >= _REMEMBERED_MAX:
+            self._remembered.clear()
+        self._remembered[raw] = lane
+        return lane
