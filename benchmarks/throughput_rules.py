@@ -1,7 +1,8 @@
-"""Claim: the rules of an event source mapping cost less than half of the engine's speed.
+"""Claims: what the rules of an event source mapping cost.
 
-Ours and the peer are the same pipeline over the same pages; ours has filters that look at every record and lanes that look
-at every key besides.
+Ours and the peer are the same pipeline over the same pages; ours has three filters, which look at every record, and four
+lanes, which look at every key besides. Filters are there to leave records out: those of the first claim let some 54 % of
+the replayed ones pass. Those of the second let all pass, which is the worst case: all of the work, and nothing saved.
 """
 
 from __future__ import annotations
@@ -15,28 +16,52 @@ if TYPE_CHECKING:
     from benchmarks.claims import Measurement
     from benchmarks.replay_stream import Shape
 
-# Inserts; changes of orders; deletes of any line but the first. Of the replayed records some 0.3 % match none of them.
-_FILTERS = (
+# Inserts; changes of the lines 1 and 10 to 19; deletes by time to live, of which there are none.
+_CHOOSING = (
+    '{"eventName": ["INSERT"]}',
+    '{"eventName": ["MODIFY"], "dynamodb": {"Keys": {"line": {"N": [{"prefix": "1"}]}}}}',
+    '{"eventName": ["REMOVE"], "userIdentity": {"type": ["Service"], "principalId": ["dynamodb.amazonaws.com"]}}',
+)
+# Inserts; changes of orders; deletes of orders.
+_PASSING = (
     '{"eventName": ["INSERT"]}',
     '{"eventName": ["MODIFY"], "dynamodb": {"Keys": {"order": {"S": [{"prefix": "order-"}]}}}}',
-    '{"eventName": ["REMOVE"], "dynamodb": {"Keys": {"line": {"N": [{"anything-but": ["1"]}]}}}}',
+    '{"eventName": ["REMOVE"], "dynamodb": {"Keys": {"line": {"N": [{"anything-but": ["0"]}]}}}}',
 )
 
 
-async def streamflow_with_rules(url: str, shape: Shape) -> Measurement:
-    """Three filters, and four batches of each shard at the same time."""
-    return await run_pipeline(url, shape, filters=_FILTERS, parallelization_factor=4)
+async def with_rules(url: str, shape: Shape) -> Measurement:
+    """Three filters that leave out almost half of the records, and four batches of each shard at the same time."""
+    return await run_pipeline(url, shape, filters=_CHOOSING, parallelization_factor=4)
 
+
+async def with_rules_all_pass(url: str, shape: Shape) -> Measurement:
+    """Three filters that leave nothing out, and four batches of each shard at the same time."""
+    return await run_pipeline(url, shape, filters=_PASSING, parallelization_factor=4)
+
+
+_WITHOUT = Contender(name="streamflow, neither", work=streamflow, pages=400)
+_FLOOR = Contender(name="aiohttp, bytes dropped", work=read_and_drop, pages=800)
 
 CLAIM = Claim(
     name="throughput_rules",
     words=(
-        "The same pipeline with three filters and a parallelization factor of 4, batches of 100 in each lane: it keeps at\n"
-        "least 60 % of the throughput that it has without them."
+        "The same pipeline with three filters, which let 54 % of the records pass, and a parallelization factor of 4,\n"
+        "batches of 100 in each lane: it reads at least 60 % of the records per second that it reads without them."
     ),
     unit="records/s",
-    ours=Contender(name="streamflow, 3 filters, 4 lanes", work=streamflow_with_rules, pages=200),
-    peers=(Contender(name="streamflow, neither", work=streamflow, pages=400),),
-    floors=(Contender(name="aiohttp, bytes dropped", work=read_and_drop, pages=800),),
+    ours=Contender(name="streamflow, 3 filters, 4 lanes", work=with_rules, pages=300),
+    peers=(_WITHOUT,),
+    floors=(_FLOOR,),
     goal=Goal(peer_ratio_min=0.6),
+)
+
+WORST_CASE = Claim(
+    name="throughput_rules_all_pass",
+    words="The same with filters that leave nothing out: all of their work, and nothing saved. Nothing is promised here.",
+    unit="records/s",
+    ours=Contender(name="streamflow, 3 filters, 4 lanes", work=with_rules_all_pass, pages=200),
+    peers=(_WITHOUT,),
+    floors=(_FLOOR,),
+    goal=Goal(),
 )

@@ -6,10 +6,9 @@ Ownership and pacing use `monotonic()`, which is the event loop's own time, so a
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Protocol
-
-import anyio
 
 
 class Clock(Protocol):
@@ -26,7 +25,8 @@ class SystemClock:
     """The event loop's time and this machine's wall clock. `monotonic` needs a running event loop."""
 
     def monotonic(self) -> float:
-        return anyio.current_time()
+        # Once or twice for each batch: asyncio's own way costs a tenth of anyio's.
+        return asyncio.get_running_loop().time()
 
     def wall(self) -> float:
         return time.time()  # noqa: TID251 - this is the one place

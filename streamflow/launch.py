@@ -26,10 +26,12 @@ from streamflow.errors import ConfigError, leading_error
 from streamflow.handlers.adapt import open_handler
 from streamflow.handlers.lambda_function import function_arn
 from streamflow.middleware.chain import compose
+from streamflow.observe.balance import Balances
 from streamflow.observe.health import Health
 from streamflow.observe.logs import EventLog
 from streamflow.observe.metrics import Metrics
 from streamflow.observe.progress import Progress
+from streamflow.observe.shards import OpenShards
 from streamflow.pipeline import DEAD_LETTERS, DROP, App, DynamoDBStream, LambdaFunction, Pipeline
 from streamflow.rules.filters import compile_filters
 from streamflow.stores.url import open_store
@@ -124,7 +126,8 @@ async def running(
     registry = CollectorRegistry() if registry is None else registry
     clock = SystemClock()
     health = Health(clock=clock, pipelines=[pipeline.name for pipeline in app.pipelines])
-    progress = Progress(clock)
+    balances = Balances(OpenShards(clock))
+    progress = Progress(clock, balances=balances)
     async with AsyncExitStack() as stack:
         around = Surroundings(
             options=WorkerOptions(
@@ -134,7 +137,14 @@ async def running(
             ),
             store=await stack.enter_async_context(open_store(app.store)),
             clock=clock,
-            observers=(Metrics(registry, clock=clock), EventLog(), health, progress, *observers),
+            observers=(
+                balances,
+                Metrics(registry, clock=clock, balances=balances),
+                EventLog(),
+                health,
+                progress,
+                *observers,
+            ),
             random=Random(),  # noqa: S311 - jitter, not secrets
             read_ahead=ReadAhead(app.buffer_bytes_max),
         )

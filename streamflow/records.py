@@ -109,6 +109,10 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
             force_setattr(self, "_envelope", envelope)
         return self._envelope  # type: ignore[no-any-return]
 
+    def _forget(self) -> None:
+        """Let go of what was decoded: a record that waits for its handler should take no more memory than its JSON."""
+        force_setattr(self, "_envelope", None)
+
     def _refuse(self, reason: str) -> NoReturn:
         found = _SEQUENCE_NUMBER.search(bytes(self.json))
         raise MalformedRecordError(

@@ -62,22 +62,32 @@ class ShardBuffer:
 
     def put(self, records: Sequence[Record], *, now: float) -> int:
         """Take in a page, oldest record first; the answer is how many of its records the filters leave out."""
-        passing: Sequence[int] = range(len(records))
-        if self.accepts is not None:
-            accepts = self.accepts
-            passing = [place for place, record in enumerate(records) if accepts(record)]
-        lanes = [passing] if len(self.batchers) == 1 else self._lanes.places(records, passing)
+        lanes = self._places(records)
+        passing = sum(map(len, lanes))
         weight = sum([len(record.json) for record in records])
         self.bytes += weight
         self.read_ahead.take(weight)
-        self.unsettled += len(passing)
+        self.unsettled += passing
         self._free(self.checkpoints.admit(records, lanes, weight=weight))
         for lane, places in enumerate(lanes):
             if places:
                 whole = len(places) == len(records)
                 self.batchers[lane].add(records if whole else [records[place] for place in places], now)
                 self._signal(lane)
-        return len(records) - len(passing)
+        return len(records) - passing
+
+    def _places(self, records: Sequence[Record]) -> list[Sequence[int]]:
+        """Which records of a page each lane gets."""
+        accepts, lane_of = self.accepts, self._lanes.of
+        if accepts is None and len(self.batchers) == 1:
+            return [range(len(records))]
+        lanes: list[list[int]] = [[] for _ in self.batchers]
+        for place, record in enumerate(records):
+            if accepts is None or accepts(record):
+                lanes[lane_of(record) if len(lanes) > 1 else 0].append(place)
+            # Its handler looks at it much later, and read-ahead is bounded by what the service sent.
+            record._forget()
+        return list(lanes)
 
     def note_caught_up(self, asked_at_s: float) -> None:
         """A page came back empty."""

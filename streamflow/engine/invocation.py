@@ -15,13 +15,20 @@ if TYPE_CHECKING:
 
 async def invoke(chain: Handler, batch: Batch, *, timeout_s: float | None) -> Exception | None:
     """Call the chain; the answer is what it raised. None for `timeout_s` waits for ever."""
+    if timeout_s is None:
+        return await _call(chain, batch)
     failure: Exception | None = None
     with anyio.move_on_after(timeout_s) as scope:
-        try:
-            await chain(batch)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises is a failed attempt
-            failure = error
-    return HandlerTimeoutError(timeout_s or 0.0) if scope.cancelled_caught else failure
+        failure = await _call(chain, batch)
+    return HandlerTimeoutError(timeout_s) if scope.cancelled_caught else failure
+
+
+async def _call(chain: Handler, batch: Batch) -> Exception | None:
+    try:
+        await chain(batch)
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is a failed attempt
+        return error
+    return None
 
 
 def too_large(batch: Batch, bytes_max: int | None) -> EventTooLargeError | None:

@@ -51,10 +51,10 @@ class Balance:
 
 
 class Balances:
-    """An observer that keeps the balance of each pipeline. `shards` must be told of each event before this is."""
+    """An observer that keeps the balance of each pipeline, and tells `shards` of each event first."""
 
     def __init__(self, shards: OpenShards) -> None:
-        self._shards = shards
+        self.shards = shards
         self._balances: dict[str, Balance] = {}
 
     def snapshot(self) -> dict[str, Balance]:
@@ -65,6 +65,7 @@ class Balances:
         return self._balances.get(pipeline, _EMPTY)
 
     def __call__(self, event: Event) -> None:
+        self.shards(event)
         match event:
             case PageRead() | BatchDelivered() | RecordsDiscarded() | RecordsParked() | ShardClosed():
                 self._keep(event.pipeline, _after(self.of(event.pipeline), event))
@@ -74,7 +75,7 @@ class Balances:
                 pass
 
     def _keep(self, pipeline: str, balance: Balance) -> None:
-        self._balances[pipeline] = replace(balance, in_flight=self._shards.records_in_hand(pipeline))
+        self._balances[pipeline] = replace(balance, in_flight=self.shards.records_in_hand(pipeline))
 
 
 _EMPTY = Balance()

@@ -83,7 +83,8 @@ class Metrics:
     """An observer, and the one collector that it registers on `registry`.
 
     Per-shard gauges show the `shard_series_max` laggiest shards of the worker; the rest of a pipeline is folded into
-    `shard="_other"`. `retention_s` is what the stream keeps (24 h on DynamoDB Streams).
+    `shard="_other"`. `retention_s` is what the stream keeps (24 h on DynamoDB Streams). `balances` are those of an observer
+    that is told each event before this one is.
 
     Raises:
         ValueError: the registry already has metrics of these names.
@@ -96,12 +97,14 @@ class Metrics:
         clock: Clock | None = None,
         shard_series_max: int = 200,
         retention_s: float = RETENTION_S,
+        balances: Balances | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._shard_series_max = shard_series_max
         self._retention_s = retention_s
-        self._shards = OpenShards(self._clock)
-        self._balances = Balances(self._shards)
+        self._keeps_balances = balances is None
+        self._balances = Balances(OpenShards(self._clock)) if balances is None else balances
+        self._shards = self._balances.shards
         self._running: dict[str, bool] = {}
         self._results: dict[str, ProcessingResult] = {}
         self._parked_keys: dict[str, int] = {}
@@ -114,8 +117,8 @@ class Metrics:
     # -- taking note, on the event loop -------------------------------------------------------------------------------
 
     def __call__(self, event: Event) -> None:
-        self._shards(event)
-        self._balances(event)
+        if self._keeps_balances:
+            self._balances(event)
         match event:
             case PageRead():
                 self._count(catalogue.RECORDS_POLLED, event.records, event.pipeline)

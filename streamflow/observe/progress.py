@@ -159,19 +159,20 @@ class _Tally:
 
 
 class Progress:
-    """An observer that keeps what `snapshot` shows."""
+    """An observer that keeps what `snapshot` shows; `balances` are those of an observer that is told before this one is."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, *, balances: Balances | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._shards = OpenShards(self._clock)
-        self._balances = Balances(self._shards)
+        self._keeps_balances = balances is None
+        self._balances = Balances(OpenShards(self._clock)) if balances is None else balances
+        self._shards = self._balances.shards
         self._tallies: dict[str, _Tally] = {}
         self._errors: dict[tuple[object, str], str] = {}
         self._started_at: float | None = None
 
     def __call__(self, event: Event) -> None:
-        self._shards(event)
-        self._balances(event)
+        if self._keeps_balances:
+            self._balances(event)
         line = line_of(event)
         if line is not None and line.level >= logging.WARNING:
             self._keep_error(line)

@@ -9,22 +9,25 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-import orjson
+import msgspec
 
 from streamflow.errors import MalformedRecordError
-from streamflow.rules.pattern_grammar import parse_pattern
+from streamflow.rules.pattern_grammar import Pattern, parse_pattern
 from streamflow.rules.pattern_places import ABSENT
+from streamflow.rules.pattern_predicates import any_holds
 from streamflow.rules.patterns import compile_tree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from streamflow.records import Record
-    from streamflow.rules.pattern_grammar import Path, Pattern
+    from streamflow.rules.pattern_grammar import Path
     from streamflow.rules.patterns import Read
 
+_decode = msgspec.json.Decoder().decode
 _FREE, _KEYS, _IMAGE, _WHOLE = range(4)  # what reading costs
-_EVENT_NAMES = frozenset({"INSERT", "MODIFY", "REMOVE"})
+_EVENT_NAME = ("eventName",)
+EVENT_NAMES = ("INSERT", "MODIFY", "REMOVE")
 
 
 def compile_filters(texts: Sequence[str], *, extensions: bool = False) -> Callable[[Record], bool] | None:
@@ -37,21 +40,42 @@ def compile_filters(texts: Sequence[str], *, extensions: bool = False) -> Callab
         return None
     parts = _Parts()
     patterns = sorted((parse_pattern(text, extensions=extensions) for text in texts), key=parts.cost)
-    answers = [compile_tree(pattern, parts.locate, extensions=extensions) for pattern in patterns]
+    # What is left to ask of a record, by its event name: most filters begin with that, and it costs nothing to know.
+    left = {
+        name: [rest for pattern in patterns if (rest := _knowing(pattern, name)) is not None] for name in EVENT_NAMES
+    }
+    at_once = frozenset(
+        name for name, rests in left.items() if any(not (rest.leaves or rest.choices) for rest in rests)
+    )
+    answers = {
+        name: [compile_tree(rest, parts.locate, extensions=extensions) for rest in rests]
+        for name, rests in left.items()
+        if name not in at_once
+    }
 
     def passes(record: Record) -> bool:
         try:
-            if record._envelope is None:
-                record._open()
-            for answer in answers:
+            envelope = record._envelope or record._open()
+            name = envelope.eventName
+            if name in at_once or name not in answers:
+                return True
+            for answer in answers[name]:
                 if answer(record):
                     return True
-        except (MalformedRecordError, orjson.JSONDecodeError):
+        except (MalformedRecordError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return True
-        envelope: Any = record._envelope
-        return not (envelope.eventName in _EVENT_NAMES and len(envelope.dynamodb.Keys))
+        return not len(envelope.dynamodb.Keys)
 
     return passes
+
+
+def _knowing(pattern: Pattern, event_name: str) -> Pattern | None:
+    """What a pattern still asks of a record whose event name is known; None if it cannot match any more."""
+    leaves = [leaf for leaf in pattern.leaves if leaf.path != _EVENT_NAME]
+    named = [leaf for leaf in pattern.leaves if leaf.path == _EVENT_NAME]
+    if not all(any_holds(leaf.conditions)(event_name) for leaf in named):
+        return None
+    return Pattern(leaves=tuple(leaves), choices=pattern.choices)
 
 
 class _Parts:
@@ -106,15 +130,16 @@ def _member(name: str) -> Read:
 
 
 def _decoding(name: str) -> Read:
-    last: tuple[Any, Any] = (None, None)
+    slice_of = attrgetter(f"_envelope.dynamodb.{name}")
+    known: Any = None
+    value: Any = None
 
     def read(record: Record) -> Any:
-        nonlocal last
-        raw = getattr(record._envelope.dynamodb, name)
-        known, value = last
+        nonlocal known, value
+        raw = slice_of(record)
         if raw is not known:
-            value = orjson.loads(memoryview(raw)) if len(raw) else ABSENT
-            last = (raw, value)
+            value = _decode(raw) if len(raw) else ABSENT
+            known = raw
         return value
 
     return read

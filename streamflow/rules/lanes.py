@@ -8,8 +8,6 @@ from zlib import crc32
 from streamflow.errors import MalformedRecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from streamflow.records import Record
 
 _REMEMBERED_MAX = 65_536
@@ -36,17 +34,6 @@ class Lanes:
             return self._remember(raw, record.item_key) if lane is None else lane
         except MalformedRecordError:
             return 0
-
-    def places(self, records: Sequence[Record], passing: Sequence[int]) -> list[list[int]]:
-        """Those places in `records` that `passing` names, by lane and in order."""
-        places: list[list[int]] = [[] for _ in range(self._count)]
-        known = self._remembered.get
-        for place in passing:
-            # As `of`, without a call for what is remembered: this is once for each record.
-            envelope = records[place]._envelope
-            lane = None if envelope is None else known(bytes(envelope.dynamodb.Keys))
-            places[self.of(records[place]) if lane is None else lane].append(place)
-        return places
 
     def _remember(self, raw: bytes, item_key: str) -> int:
         lane = crc32(item_key.encode()) % self._count

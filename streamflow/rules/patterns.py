@@ -36,6 +36,7 @@ Answer: TypeAlias = "Callable[[Any], bool]"
 
 # How a place answers. VACANT: it matches because nothing is there; that chooses no element of any array.
 _NO, _VACANT, _MATCH = 0, 1, 2
+_ATTRIBUTE_DEPTH = 2  # name and type
 _Place: TypeAlias = "Callable[[Any], int]"
 
 
@@ -128,6 +129,8 @@ class _Compiler:
         straight = [(rest, self._holds(leaf)) for rest, leaf in leaves]
         if len(straight) == 1 and not straight[0][0]:
             return _at_once(read, straight[0][1], exact)
+        if len(straight) == 1 and len(straight[0][0]) == _ATTRIBUTE_DEPTH:
+            return _at_attribute(read, straight[0][0], straight[0][1], exact)
 
         def matches(event: Any) -> bool:
             """Straight down to strings: arrays, dotted keys and what is not there take longer."""
@@ -184,6 +187,21 @@ def _at_once(read: Read, holds: Predicate, exact: _Place) -> Answer:
     def matches(event: Any) -> bool:
         value = read(event)
         return holds(value) if type(value) is str else exact(value) != _NO
+
+    return matches
+
+
+def _at_attribute(read: Read, names: Path, holds: Predicate, exact: _Place) -> Answer:
+    """For one typed attribute of keys or an image, which is what most filters look at."""
+    attribute, kind = names
+
+    def matches(event: Any) -> bool:
+        value = read(event)
+        try:
+            node = value[attribute][kind]
+        except (KeyError, TypeError):
+            return exact(value) != _NO
+        return holds(node) if type(node) is str else exact(value) != _NO
 
     return matches
 

@@ -51,15 +51,3 @@ def test_record_whose_key_cannot_be_read_goes_to_the_first_lane() -> None:
     assert lanes.of(Record(msgspec.Raw(b"{"), SHARD)) == 0
     assert lanes.of(Record(msgspec.Raw(b'{"dynamodb":{"SequenceNumber":"1"}}'), SHARD)) == 0
     assert lanes.of(Record(msgspec.Raw(b'{"dynamodb":{"SequenceNumber":"1","Keys":{]}}'), SHARD)) == 0
-
-
-@given(st.lists(st.sampled_from("abcdef"), max_size=30), st.data())
-def test_places_are_those_that_pass_in_order(keys: list[str], data: st.DataObject) -> None:
-    lanes = Lanes(3)
-    records = [record({"id": {"S": key}}) for key in keys]
-    passing = [place for place in range(len(records)) if data.draw(st.booleans())]
-    places = lanes.places(records, passing)
-    assert sorted(place for lane in places for place in lane) == passing
-    for number, lane in enumerate(places):
-        assert lane == sorted(lane)
-        assert all(lanes.of(records[place]) == number for place in lane)

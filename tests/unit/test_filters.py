@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
-import orjson
 import pytest
 
 from streamflow.errors import PatternError
@@ -134,11 +132,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What filters decode."""
     texts: list[bytes] = []
 
-    def loads(raw: memoryview) -> Any:
+    def decode(raw: msgspec.Raw) -> Any:
         texts.append(bytes(raw))
-        return orjson.loads(raw)
+        return msgspec.json.decode(raw)
 
-    monkeypatch.setattr("streamflow.rules.filters.orjson", SimpleNamespace(loads=loads))
+    monkeypatch.setattr("streamflow.rules.filters._decode", decode)
     return texts
 
 
