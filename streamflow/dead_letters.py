@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from streamflow.errors import MalformedRecordError
+from streamflow.errors import MalformedRecordError, error_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,7 +98,7 @@ def letters_of(
             record=record.raw,
             reason=reason,
             error_type="" if error is None else type(error).__name__,
-            error_text="" if error is None else str(error),
+            error_text="" if error is None else error_text(error),
             invoke_count=invoke_count,
             kept_at_s=kept_at_s,
         )

@@ -190,6 +190,14 @@ class PluginError(StreamflowError):
         super().__init__(message)
 
 
+def error_text(error: BaseException) -> str:
+    """`str(error)`, also where that raises."""
+    try:
+        return str(error)
+    except Exception as failure:  # noqa: BLE001 - an error of somebody else's class, and so is this one
+        return f"(its text cannot be had: {type(failure).__name__})"
+
+
 def leading_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error that counts of those that ended a group of tasks: a lost lease explains all others, else the first."""
     found: list[BaseException] = []

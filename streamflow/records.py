@@ -64,14 +64,16 @@ class _WireChange(msgspec.Struct, gc=False):
     StreamViewType: str = ""
 
 
-class _WireRecord(msgspec.Struct, gc=False):
+class Envelope(msgspec.Struct, gc=False):
+    """What surrounds the data of a record, with the wire's names: keys and images are raw slices."""
+
     dynamodb: _WireChange
     eventID: str = ""
     eventName: str = ""
     userIdentity: _WireIdentity | None = None
 
 
-_decode_record = msgspec.json.Decoder(_WireRecord).decode
+_decode_record = msgspec.json.Decoder(Envelope).decode
 _UNREAD: Any = object()
 _SEQUENCE_NUMBER = re.compile(rb'"SequenceNumber"\s*:\s*"(\d{1,128})"')
 
@@ -97,11 +99,11 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
 
     # -- the envelope -------------------------------------------------------------------------------------------------
 
-    def _open(self) -> _WireRecord:
+    def _open(self) -> Envelope:
         if self._envelope is None:
             try:
                 envelope = _decode_record(self.json)
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 self._refuse(_without_data(error))
             number = envelope.dynamodb.SequenceNumber
             if not (number.isdigit() and number.isascii() and len(number) <= SEQUENCE_NUMBER_DIGITS_MAX):
@@ -109,9 +111,15 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
             force_setattr(self, "_envelope", envelope)
         return self._envelope  # type: ignore[no-any-return]
 
-    def _forget(self) -> None:
-        """Let go of what was decoded: a record that waits for its handler should take no more memory than its JSON."""
-        force_setattr(self, "_envelope", None)
+    def glimpse(self) -> Envelope | None:
+        """The envelope for somebody who looks once, long before the handler does; None where it cannot be read.
+
+        It is not kept: a record that waits should take no more memory than its JSON.
+        """
+        try:
+            return self._envelope or _decode_record(self.json)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
 
     def _refuse(self, reason: str) -> NoReturn:
         found = _SEQUENCE_NUMBER.search(bytes(self.json))
@@ -183,10 +191,9 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
     def item_key(self) -> str:
         """The item's key as canonical JSON text: the same whatever the order of its attributes."""
         try:
-            keys = orjson.loads(memoryview(self._open().dynamodb.Keys))
-        except orjson.JSONDecodeError as error:
+            return canonical_item_key(bytes(self._open().dynamodb.Keys))
+        except ValueError as error:
             self._refuse("it has no Keys" if not len(self._open().dynamodb.Keys) else _without_data(error))
-        return orjson.dumps(keys, option=orjson.OPT_SORT_KEYS).decode()
 
     @property
     def new_image(self) -> dict[str, NativeValue] | None:
@@ -229,6 +236,18 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
         return event
 
 
+def canonical_item_key(keys: bytes) -> str:
+    """`Record.item_key` of the `Keys` that the service sent.
+
+    Raises:
+        ValueError: it is no JSON, or nested beyond all reason.
+    """
+    try:
+        return orjson.dumps(orjson.loads(keys), option=orjson.OPT_SORT_KEYS).decode()
+    except TypeError:
+        raise ValueError("its Keys are nested too deeply") from None
+
+
 def newest_outline(records: Sequence[Record]) -> tuple[Position, float] | None:
     """Position and creation time of the last record that has a readable sequence number; None if none has."""
     for record in reversed(records):
@@ -264,7 +283,7 @@ def splice_lambda_record(record: Record, tail: bytes) -> bytes:
     if b'"userIdentity"' in text:
         try:
             text = _with_lambda_identity(text)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             record._refuse(_without_data(error))
     return text[:-1] + tail
 

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 import anyio
 
 from streamflow.rules.lanes import Lanes
+from streamflow.rules.windows import CLOSE_GRACE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from streamflow.engine.checkpoints import Checkpoints
     from streamflow.engine.read_ahead import ReadAhead
     from streamflow.records import Record
     from streamflow.rules.batching import Batcher
+    from streamflow.rules.filters import Filters
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +35,7 @@ class ShardBuffer:
     checkpoints: Checkpoints
     read_ahead: ReadAhead
     bytes_max: int
-    accepts: Callable[[Record], bool] | None = None
+    accepts: Filters | None = None
     ended: bool = False
     failure: Exception | None = None
     """Why no page will follow, where it is not the end of the shard; what is buffered is delivered all the same."""
@@ -41,7 +43,8 @@ class ShardBuffer:
     unsettled: int = 0
     """Records that passed the filters and are not settled."""
     caught_up_at_s: float = 0.0
-    """Wall time at which the last page without any record was asked for: everything written before has been read."""
+    """Wall time of the last look that found nothing, as those before it: everything written until then has been read."""
+    _empty_since_s: float | None = None
     _lanes: Lanes = field(init=False)
     _room: anyio.Event = field(default_factory=anyio.Event)
     _changes: list[anyio.Event] = field(init=False)
@@ -62,8 +65,10 @@ class ShardBuffer:
 
     def put(self, records: Sequence[Record], *, now: float) -> int:
         """Take in a page, oldest record first; the answer is how many of its records the filters leave out."""
+        records = tuple(records)  # handlers get these, and must not change what is still to be settled
         lanes = self._places(records)
         passing = sum(map(len, lanes))
+        self._empty_since_s = None
         weight = sum([len(record.json) for record in records])
         self.bytes += weight
         self.read_ahead.take(weight)
@@ -83,16 +88,18 @@ class ShardBuffer:
             return [range(len(records))]
         lanes: list[list[int]] = [[] for _ in self.batchers]
         for place, record in enumerate(records):
-            if accepts is None or accepts(record):
-                lanes[lane_of(record) if len(lanes) > 1 else 0].append(place)
-            # Its handler looks at it much later, and read-ahead is bounded by what the service sent.
-            record._forget()
+            envelope = record.glimpse()
+            if accepts is None or accepts.passes(record, envelope):
+                lanes[lane_of(envelope) if len(lanes) > 1 else 0].append(place)
         return list(lanes)
 
     def note_caught_up(self, asked_at_s: float) -> None:
-        """A page came back empty."""
-        self.caught_up_at_s = asked_at_s
-        self.wake()
+        """A page came back empty. One such page may be on the way; none but such for a while are the tip."""
+        if self._empty_since_s is None:
+            self._empty_since_s = asked_at_s
+        if asked_at_s - self._empty_since_s >= CLOSE_GRACE_S:
+            self.caught_up_at_s = asked_at_s
+            self.wake()
 
     def end(self, failure: Exception | None = None) -> None:
         """No page will follow."""

@@ -13,7 +13,7 @@ import anyio
 
 from streamflow.engine.lane import Lane
 from streamflow.errors import leading_error
-from streamflow.rules.windows import Windows
+from streamflow.rules.windows import Windows, state_bytes_max
 
 if TYPE_CHECKING:
     from streamflow.engine.lane import Assignment
@@ -32,7 +32,10 @@ class Delivery:
         size_s = shared.flow.options.tumbling_window_s
         stored = shared.held.lease.window
         # Windows have one lane only; what is left of windows that were turned off is the first one's to close.
-        windows = Windows.restored(size_s, stored) if size_s or stored is not None else None
+        windows = None
+        if size_s or stored is not None:
+            limit = state_bytes_max(shared.flow.options.batch_bytes_max)
+            windows = Windows.restored(size_s, stored, state_bytes_max=limit)
         numbers = range(len(shared.buffer.batchers))
         self.lanes = [Lane(shared=shared, number=number, windows=None if number else windows) for number in numbers]
 
@@ -57,7 +60,7 @@ class Delivery:
                     tasks.start_soon(run_lane, lane, name=f"{name}/lane-{lane.number}")
         except BaseExceptionGroup as group:
             raise leading_error(group) from None
-        return all(finished)
+        return len(finished) == len(self.lanes) and all(finished)
 
     def stop(self) -> None:
         """The flow stops: forget what is buffered, but for what is older than the newest record delivered."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamflow.pipeline import PipelineOptions
     from streamflow.positions import Position
     from streamflow.protocols import Destination, Handler, Observer, Source, StateStore, StreamInfo
-    from streamflow.records import Record
+    from streamflow.rules.filters import Filters
 
 _logger = logging.getLogger("streamflow")
 
@@ -53,7 +53,9 @@ class Surroundings:
         for observer in self.observers:
             try:
                 observer(event)
-            except Exception as error:  # noqa: BLE001 - an observer is somebody else's code
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 - an observer is somebody else's code, and never waits
                 # Neither its message nor its traceback: both may quote what the observer looked at.
                 names = type(observer).__name__, type(event).__name__, type(error).__name__
                 _logger.error("observer failed observer=%s event=%s error_type=%s", *names)  # noqa: TRY400
@@ -72,7 +74,7 @@ class Flow:
     info: StreamInfo
     chain: Handler
     around: Surroundings
-    accepts: Callable[[Record], bool] | None = None
+    accepts: Filters | None = None
     destinations: Sequence[Destination] = ()
     event_bytes_max: int | None = None
     """Where the handler takes an encoded event: the most it may have, also for a single record."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamflow import events
+from streamflow.engine.invocation import ends_this_task
 from streamflow.errors import LambdaFunctionError, PartialFailure
 from streamflow.records import newest_outline
 from streamflow.rules.pacing import DESTINATION_BACKOFF
@@ -45,7 +46,10 @@ async def _send(flow: Flow, destination: Destination, discarded: DiscardedBatch)
     while True:
         try:
             await destination.send(discarded)
-        except Exception as error:  # noqa: BLE001 - a destination may be a plugin, and no error of it may lose a record
+        except BaseException as error:
+            # A destination may be a plugin, and no error of it may lose a record.
+            if ends_this_task(error):
+                raise
             failures += 1
             delay_s = DESTINATION_BACKOFF.delay_s(failures, flow.around.random)
             flow.around.emit(

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from typing import TYPE_CHECKING
 
 import anyio
 
-from streamflow.errors import EventTooLargeError, HandlerTimeoutError, MalformedRecordError, PartialFailure
+from streamflow.errors import (
+    EventTooLargeError,
+    HandlerTimeoutError,
+    MalformedRecordError,
+    PartialFailure,
+    PluginError,
+    SinkBusyError,
+)
 
 if TYPE_CHECKING:
     from streamflow.batches import Batch
     from streamflow.protocols import Handler
+
+
+_BUSY_MIN_S = 0.05
 
 
 async def invoke(chain: Handler, batch: Batch, *, timeout_s: float | None) -> Exception | None:
@@ -28,7 +40,29 @@ async def _call(chain: Handler, batch: Batch) -> Exception | None:
         await chain(batch)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is a failed attempt
         return error
+    except BaseException as error:
+        if ends_this_task(error):
+            raise
+        return PluginError(f"the handler raised {type(error).__name__}, which fails its batch", plugin="handler")
     return None
+
+
+def ends_this_task(error: BaseException) -> bool:
+    """Whether what user code raised is for us: an interrupt, or the cancellation of the task that called it.
+
+    A `CancelledError` of something that the user's code awaited, a `SystemExit` or a `GeneratorExit` is only its failure.
+    """
+    if isinstance(error, KeyboardInterrupt):
+        return True
+    task = asyncio.current_task()
+    cancelled = anyio.current_effective_deadline() == -math.inf or (task is not None and task.cancelling() > 0)
+    return isinstance(error, asyncio.CancelledError) and cancelled
+
+
+def busy_for_s(error: SinkBusyError) -> float | None:
+    """How long a busy sink wants to be left alone, at least 50 ms; None where it does not say so sensibly."""
+    asked: object = error.retry_after_s
+    return max(float(asked), _BUSY_MIN_S) if isinstance(asked, int | float) and math.isfinite(asked) else None
 
 
 def too_large(batch: Batch, bytes_max: int | None) -> EventTooLargeError | None:
@@ -48,5 +82,5 @@ def first_failed(batch: Batch, error: PartialFailure) -> int:
             continue
     try:
         return min((index[number] for number in error.sequence_numbers), default=0)
-    except KeyError:
+    except (KeyError, TypeError):
         return 0

@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from anyio.lowlevel import checkpoint
+
 from streamflow import events
 from streamflow.batches import Batch, lambda_event_bytes
 from streamflow.dead_letters import DiscardedBatch, readable_item_key
 from streamflow.engine.giving_up import function_error, send
-from streamflow.engine.invocation import first_failed, invoke, too_large
+from streamflow.engine.invocation import busy_for_s, first_failed, invoke, too_large
 from streamflow.errors import (
     EventTooLargeError,
     LeaseLostError,
     MalformedRecordError,
+    NotFoundError,
     PartialFailure,
     SinkBusyError,
     WindowStateError,
@@ -46,6 +49,10 @@ if TYPE_CHECKING:
     from streamflow.records import Record, Shard
     from streamflow.rules.attempts import Action, Outcome
     from streamflow.rules.windows import Windows
+
+
+# How long, and how often, handlers are called without a turn for the rest of the loop.
+_BREATH_S, _INVOCATIONS_IN_A_ROW = 0.02, 64
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -86,6 +93,8 @@ class Lane:
     _error: Exception | None = None
     _handler_s: float = 0.0
     _taken_at_s: float = 0.0
+    _breathed_at: float = 0.0
+    _invocations: int = 0
     _rules: AttemptRules[Record] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -127,11 +136,11 @@ class Lane:
         while True:
             now = flow.around.clock.monotonic()
             stopping = flow.stopping.is_set()
-            if self.windows is not None and not stopping and self._must_close(self.windows):
+            if self.windows is not None and self._must_close(self.windows) and not stopping:
                 return ()
             records = self._later or batcher.take(now, ended=buffer.ended or stopping)
             if records is not None:
-                return records if self.windows is None else self._of_one_window(self.windows, records)
+                return self._of_one_window(self.windows, records) if self.windows and self.windows.size_s else records
             if stopping:
                 return None
             if self.windows is not None and self.windows.is_open and not len(batcher) and self._over(self.windows):
@@ -149,7 +158,9 @@ class Lane:
     def _over(self, windows: Windows) -> bool:
         """The end of the shard closes its window, and so does a look that found nothing well after the window's end."""
         buffer = self.shared.buffer
-        return buffer.ended or windows.overdue(buffer.caught_up_at_s)
+        # A shard whose next records were trimmed goes on behind the gap, maybe in the same window.
+        ended = buffer.ended and (buffer.failure is None or isinstance(buffer.failure, NotFoundError))
+        return ended or windows.overdue(buffer.caught_up_at_s)
 
     def _of_one_window(self, windows: Windows, records: Sequence[Record]) -> Sequence[Record]:
         """The records of the open window; none where it has to be closed before them."""
@@ -185,10 +196,19 @@ class Lane:
         final_of_s = None
         if not records and self.windows is not None:
             final_of_s = float(self.windows.end_s)
-        attempts = Attempts(records, self._rules, self._backoff, final_of_s=final_of_s)
-        action = attempts.next(self._taken_at_s)
+        return await self._perform(Attempts(records, self._rules, self._backoff, final_of_s=final_of_s))
+
+    async def _perform(self, attempts: Attempts[Record]) -> bool:
+        """Action after action, until there is none left (True) or the flow stops (False)."""
+        flow = self.shared.flow
+        action = attempts.next(flow.around.clock.wall())
         while action is not None:
             match action:
+                case Invoke(records=records) if records and self.windows is not None and self.windows.overflown:
+                    # A part of the batch has left a state that no event can carry.
+                    if not await self._close_in_between(self.windows):
+                        return False
+                    continue
                 case Invoke():
                     action = await self._invoke(attempts, action)
                     continue
@@ -203,6 +223,13 @@ class Lane:
                         return False
             action = attempts.next(flow.around.clock.wall())
         return True
+
+    async def _close_in_between(self, windows: Windows) -> bool:
+        batch, error = self._batch, self._error
+        final: Attempts[Record] = Attempts((), self._rules, self._backoff, final_of_s=float(windows.end_s))
+        closed = await self._perform(final)
+        self._batch, self._error = batch, error
+        return closed
 
     def _backoff(self, failures: int) -> float:
         return HANDLER_BACKOFF.delay_s(failures, self.shared.flow.around.random)
@@ -223,8 +250,13 @@ class Lane:
         clock = shared.flow.around.clock
         if not shared.held.valid:
             raise LeaseLostError(f"the lease of {shared.shard.shard_id} ran out before the batch was dispatched")
-        batch = self._batch = self._batch_for(action)
         started = clock.monotonic()
+        self._invocations += 1
+        if self._invocations % _INVOCATIONS_IN_A_ROW == 0 or started - self._breathed_at > _BREATH_S:
+            # A handler that never waits would have the loop to itself for as long as there are records.
+            self._breathed_at = started
+            await checkpoint()
+        batch = self._batch = self._batch_for(action)
         error = self._error = await self._attempt(batch)
         self._handler_s = clock.monotonic() - started
         attempts.invoked(self._outcome(batch, error))
@@ -234,7 +266,9 @@ class Lane:
         return following
 
     def _batch_for(self, action: Invoke[Record]) -> Batch:
-        window = None if self.windows is None else self._view(self.windows, action.records)
+        # Windows that were turned off have nothing but a last invocation.
+        has_window = self.windows is not None and (self.windows.size_s or not action.records)
+        window = self._view(self.windows, action.records) if self.windows is not None and has_window else None
         if action.unchanged and self._batch is not None:
             return self._batch.again(attempt=action.attempt, window=window)
         return self._new_batch(action.records, window, attempt=action.attempt)
@@ -244,7 +278,7 @@ class Lane:
         return Batch(
             pipeline=shared.flow.name,
             shard=shared.shard,
-            records=records,
+            records=tuple(records),
             epoch=shared.held.lease.epoch,
             attempt=attempt,
             window=window,
@@ -273,8 +307,8 @@ class Lane:
         match error:
             case None:
                 pass
-            case SinkBusyError(retry_after_s=retry_after_s):
-                return NotDelivered(retry_after_s)
+            case SinkBusyError():
+                return NotDelivered(busy_for_s(error))
             case PartialFailure() if (first := first_failed(batch, error)) > 0:
                 pass
             case _:
@@ -297,7 +331,7 @@ class Lane:
         key = readable_item_key(discard.records[0]) if poison else None
         if key is None:
             return await self._discard(discard)
-        if not parked.has_room_for(key):
+        if not await parked.has_room_for(key):
             # So many items are not poison, each by itself: what fails is the handler, and waiting helps.
             attempts.resume(discard)
             return True

@@ -6,6 +6,7 @@ may be healed by another process at any moment, and what comes next is delivered
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,14 @@ class ParkedItems:
                 if await _pause(flow, shard_id, error, failures):
                     return None
 
-    def has_room_for(self, key: str) -> bool:
-        return key in self.keys or len(self.keys) < self.flow.options.parked_keys_max
+    async def has_room_for(self, key: str) -> bool:
+        """Whether this item may be parked; where too many seem to be, the store knows which are healed by now."""
+        flow = self.flow
+        if key not in self.keys and len(self.keys) >= flow.options.parked_keys_max:
+            known = set(self.keys)
+            with suppress(StoreError):
+                flow.parked_keys -= known - await flow.around.store.parked_keys(flow.name, flow.info.stream_arn)
+        return key in self.keys or len(self.keys) < flow.options.parked_keys_max
 
     async def hold_back(self, records: Sequence[Record]) -> Sequence[Record] | None:
         """Park those records whose items are parked; the answer names them. None: the flow stopped before."""

@@ -60,6 +60,8 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
             if await flow.pause(_report_failure(flow, shard_id, error, failures)):
                 return
             continue
+        if flow.stopping.is_set():
+            return  # its records would come behind what the stop has forgotten
         failures = 0
         empty_polls = 0 if page.records else empty_polls + 1
         outline = newest_outline(page.records)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import anyio
 
 from streamflow.batches import Batch
-from streamflow.engine.invocation import first_failed, invoke, too_large
-from streamflow.errors import PartialFailure, SinkBusyError, StoreError
+from streamflow.engine.invocation import busy_for_s, first_failed, invoke, too_large
+from streamflow.errors import PartialFailure, SinkBusyError, StoreError, error_text
 from streamflow.rules.attempts import (
     AttemptRules,
     Attempts,
@@ -124,7 +124,7 @@ class Redelivery:
                 letter,
                 reason="RetryAttemptsExhausted",
                 error_type=type(error).__name__,
-                error_text=str(error),
+                error_text="" if error is None else error_text(error),
                 invoke_count=letter.invoke_count + invoke_count,
                 kept_at_s=now_s,
             )
@@ -171,8 +171,8 @@ def _outcome(batch: Batch, error: Exception | None) -> Outcome:
     match error:
         case None:
             return Succeeded()
-        case SinkBusyError(retry_after_s=retry_after_s):
-            return NotDelivered(retry_after_s)
+        case SinkBusyError():
+            return NotDelivered(busy_for_s(error))
         case PartialFailure():
             return PartlyFailed(first_failed(batch, error))
         case _:

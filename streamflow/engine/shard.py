@@ -22,7 +22,7 @@ from streamflow.positions import SHARD_END, TRIM_HORIZON
 from streamflow.records import Shard
 from streamflow.rules.batching import Batcher, BatchLimits
 from streamflow.rules.pacing import STORE_BACKOFF
-from streamflow.rules.windows import WINDOW_STATE_BYTES_MAX
+from streamflow.rules.windows import state_bytes_max
 
 if TYPE_CHECKING:
     from streamflow.engine.flow import Flow
@@ -124,6 +124,9 @@ class ShardWork:
             buffer.close()
             with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
                 await checkpoints.store_last()
+            if checkpoints.frontier != held.lease.checkpoint:
+                # The store did not take it: what was delivered behind the stored one comes again.
+                flow.repeating[held.shard_id] = held.lease.checkpoint
         if finished and buffer.failure is not None:
             raise buffer.failure
         return finished
@@ -131,7 +134,7 @@ class ShardWork:
     def _buffer(self, shard: Shard, checkpoints: Checkpoints) -> ShardBuffer:
         options = self.flow.options
         # In a window the event carries the state too.
-        state_bytes = min(WINDOW_STATE_BYTES_MAX, options.batch_bytes_max // 2) if options.tumbling_window_s else 0
+        state_bytes = state_bytes_max(options.batch_bytes_max) if options.tumbling_window_s else 0
         limits = BatchLimits(
             records_max=options.batch_size,
             bytes_max=options.batch_bytes_max - state_bytes,

@@ -120,7 +120,7 @@ class Batcher:
                 self._pages.popleft()
                 self._offset = 0
         self._count -= count
-        return taken
+        return tuple(taken)
 
     def _put_back(self, records: Sequence[Record]) -> None:
         if not records:

@@ -18,9 +18,9 @@ from streamflow.rules.pattern_predicates import any_holds
 from streamflow.rules.patterns import compile_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from streamflow.records import Record
+    from streamflow.records import Envelope, Record
     from streamflow.rules.pattern_grammar import Path
     from streamflow.rules.patterns import Read
 
@@ -30,43 +30,57 @@ _EVENT_NAME = ("eventName",)
 EVENT_NAMES = ("INSERT", "MODIFY", "REMOVE")
 
 
-def compile_filters(texts: Sequence[str], *, extensions: bool = False) -> Callable[[Record], bool] | None:
-    """A function that says whether a record passes: if one pattern matches, or if it cannot be read. None without patterns.
+def compile_filters(texts: Sequence[str], *, extensions: bool = False) -> Filters | None:
+    """The filters of a pipeline, or None without any.
 
     Raises:
         PatternError: a pattern is wrong.
     """
-    if not texts:
-        return None
-    parts = _Parts()
-    patterns = sorted((parse_pattern(text, extensions=extensions) for text in texts), key=parts.cost)
-    # What is left to ask of a record, by its event name: most filters begin with that, and it costs nothing to know.
-    left = {
-        name: [rest for pattern in patterns if (rest := _knowing(pattern, name)) is not None] for name in EVENT_NAMES
-    }
-    at_once = frozenset(
-        name for name, rests in left.items() if any(not (rest.leaves or rest.choices) for rest in rests)
+    return (
+        Filters([parse_pattern(text, extensions=extensions) for text in texts], extensions=extensions)
+        if texts
+        else None
     )
-    answers = {
-        name: [compile_tree(rest, parts.locate, extensions=extensions) for rest in rests]
-        for name, rests in left.items()
-        if name not in at_once
-    }
 
-    def passes(record: Record) -> bool:
+
+class Filters:
+    """Says whether a record passes: if one pattern matches, or if it cannot be read."""
+
+    __slots__ = ("_answers", "_at_once", "_parts")
+
+    def __init__(self, patterns: Sequence[Pattern], *, extensions: bool) -> None:
+        self._parts = _Parts()
+        # What is left to ask of a record, by its event name: most filters begin with that, and it costs nothing to know.
+        left = {
+            name: [rest for pattern in sorted(patterns, key=self._parts.cost) if (rest := _knowing(pattern, name))]
+            for name in EVENT_NAMES
+        }
+        self._at_once = frozenset(
+            name for name, rests in left.items() if any(not (rest.leaves or rest.choices) for rest in rests)
+        )
+        self._answers = {
+            name: [compile_tree(rest, self._parts.locate, extensions=extensions) for rest in rests]
+            for name, rests in left.items()
+        }
+
+    def __call__(self, record: Record) -> bool:
+        return self.passes(record, record.glimpse())
+
+    def passes(self, record: Record, envelope: Envelope | None) -> bool:
+        """The same for a record whose envelope, what `record.glimpse()` gives, somebody needs anyway."""
+        if envelope is None:
+            return True
+        name = envelope.eventName
+        if name in self._at_once or name not in self._answers:
+            return True
+        self._parts.record = record
         try:
-            envelope = record._envelope or record._open()
-            name = envelope.eventName
-            if name in at_once or name not in answers:
-                return True
-            for answer in answers[name]:
-                if answer(record):
+            for answer in self._answers[name]:
+                if answer(envelope):
                     return True
         except (MalformedRecordError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return True
-        return not len(envelope.dynamodb.Keys)
-
-    return passes
+        return not (len(envelope.dynamodb.Keys) and envelope.dynamodb.SequenceNumber.isdigit())
 
 
 def _knowing(pattern: Pattern, event_name: str) -> Pattern | None:
@@ -79,20 +93,22 @@ def _knowing(pattern: Pattern, event_name: str) -> Pattern | None:
 
 
 class _Parts:
-    """How each path of a record is read: parts of the opened envelope, the decoded keys and images, or all of it."""
+    """How each path is read, given an envelope: its parts, the decoded keys and images, or all of `record`."""
+
+    record: Record
 
     def __init__(self) -> None:
         keys, new_image, old_image = map(_decoding, ("Keys", "NewImage", "OldImage"))
-        whole = _remembering(_lambda_event)
+        whole = _remembering(lambda _: self.record.lambda_event())
         # By the path of each part; what is not listed is read from the whole event.
         self._known: dict[Path, tuple[int, Read]] = {
             (): (_WHOLE, whole),
-            ("eventID",): (_FREE, attrgetter("_envelope.eventID")),
-            ("eventName",): (_FREE, attrgetter("_envelope.eventName")),
-            ("eventSourceARN",): (_FREE, attrgetter("shard.stream_arn")),
+            ("eventID",): (_FREE, attrgetter("eventID")),
+            ("eventName",): (_FREE, attrgetter("eventName")),
+            ("eventSourceARN",): (_FREE, lambda _: self.record.shard.stream_arn),
             ("userIdentity",): (_FREE, _identity),
             ("dynamodb", "ApproximateCreationDateTime"): (_FREE, _member("ApproximateCreationDateTime")),
-            ("dynamodb", "SequenceNumber"): (_FREE, attrgetter("_envelope.dynamodb.SequenceNumber")),
+            ("dynamodb", "SequenceNumber"): (_FREE, attrgetter("dynamodb.SequenceNumber")),
             ("dynamodb", "SizeBytes"): (_FREE, _member("SizeBytes")),
             ("dynamodb", "StreamViewType"): (_FREE, _member("StreamViewType")),
             ("dynamodb", "Keys"): (_KEYS, keys),
@@ -114,29 +130,29 @@ class _Parts:
         return max([*below, *(self.locate(leaf.path)[0] for leaf in pattern.leaves)])
 
 
-def _object(_: Record) -> dict[str, Any]:
+def _object(_: Envelope) -> dict[str, Any]:
     """Stands for an object whose members are read by themselves: it is no leaf and no array."""
     return {}
 
 
-def _identity(record: Record) -> Any:
-    identity = record._open().userIdentity
+def _identity(envelope: Envelope) -> Any:
+    identity = envelope.userIdentity
     return ABSENT if identity is None else {"type": identity.Type, "principalId": identity.PrincipalId}
 
 
 def _member(name: str) -> Read:
     # The envelope has 0 and "" for what is not there.
-    return lambda record: getattr(record._envelope.dynamodb, name) or ABSENT
+    return lambda envelope: getattr(envelope.dynamodb, name) or ABSENT
 
 
 def _decoding(name: str) -> Read:
-    slice_of = attrgetter(f"_envelope.dynamodb.{name}")
+    slice_of = attrgetter(f"dynamodb.{name}")
     known: Any = None
     value: Any = None
 
-    def read(record: Record) -> Any:
+    def read(envelope: Envelope) -> Any:
         nonlocal known, value
-        raw = slice_of(record)
+        raw = slice_of(envelope)
         if raw is not known:
             value = _decode(raw) if len(raw) else ABSENT
             known = raw
@@ -145,20 +161,16 @@ def _decoding(name: str) -> Read:
     return read
 
 
-def _lambda_event(record: Record) -> Any:
-    return record.lambda_event()
-
-
 def _remembering(read: Read) -> Read:
     """Several filters, and several leaves of one, look at the same record one after the other."""
     last: tuple[Any, Any] = (None, None)
 
-    def read_once(record: Record) -> Any:
+    def read_once(envelope: Envelope) -> Any:
         nonlocal last
         known, value = last
-        if record is not known:
-            value = read(record)
-            last = (record, value)
+        if envelope is not known:
+            value = read(envelope)
+            last = (envelope, value)
         return value
 
     return read_once

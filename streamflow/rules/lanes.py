@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from streamflow.errors import MalformedRecordError
+from streamflow.records import canonical_item_key
 
 if TYPE_CHECKING:
-    from streamflow.records import Record
+    from streamflow.records import Envelope
 
-_REMEMBERED_MAX = 65_536
+# Together some 3 MB for a shard at most.
+_REMEMBERED_MAX, _REMEMBERED_BYTES_MAX = 8_192, 256
 
 
 class Lanes:
@@ -25,19 +26,23 @@ class Lanes:
         self._count = count
         self._remembered: dict[bytes, int] = {}
 
-    def of(self, record: Record) -> int:
-        """From 0; a record whose key cannot be read goes to lane 0."""
+    def of(self, envelope: Envelope | None) -> int:
+        """From 0; a record whose key cannot be read goes to lane 0. `envelope` is what `record.glimpse()` gives."""
+        if envelope is None:
+            return 0
+        raw = bytes(envelope.dynamodb.Keys)
+        lane = self._remembered.get(raw)
+        if lane is not None:
+            return lane
         try:
-            envelope = record._envelope or record._open()
-            raw = bytes(envelope.dynamodb.Keys)
-            lane = self._remembered.get(raw)
-            return self._remember(raw, record.item_key) if lane is None else lane
-        except MalformedRecordError:
+            return self._remember(raw, canonical_item_key(raw))
+        except ValueError:
             return 0
 
     def _remember(self, raw: bytes, item_key: str) -> int:
         lane = crc32(item_key.encode()) % self._count
-        if len(self._remembered) >= _REMEMBERED_MAX:
-            self._remembered.clear()
-        self._remembered[raw] = lane
+        if len(raw) <= _REMEMBERED_BYTES_MAX:
+            if len(self._remembered) >= _REMEMBERED_MAX:
+                self._remembered.clear()
+            self._remembered[raw] = lane
         return lane

@@ -39,6 +39,11 @@ _EMPTY = b"{}"
 _JSON = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 
 
+def state_bytes_max(batch_bytes_max: int) -> int:
+    """How large a state may be, so that an event of this size has room for records beside it."""
+    return min(WINDOW_STATE_BYTES_MAX, batch_bytes_max // 2)
+
+
 @dataclass(slots=True)
 class Windows:
     """The tumbling windows of one shard, each `size_s` long (1 to 900; 0 after they were turned off).
@@ -51,9 +56,13 @@ class Windows:
     size_s: int
     stored: WindowState | None = None
     """The open window, as it goes into the lease row with the checkpoint; None where none is open."""
+    state_bytes_max: int = WINDOW_STATE_BYTES_MAX
+    """Beyond this the window is closed early: 1 MB, or what an event has room for."""
 
     @classmethod
-    def restored(cls, size_s: int, stored: WindowState | None) -> Windows:
+    def restored(
+        cls, size_s: int, stored: WindowState | None, *, state_bytes_max: int = WINDOW_STATE_BYTES_MAX
+    ) -> Windows:
         """Go on with the window that the lease row holds.
 
         If windows have another size by now, this one ends where it was to end, and all later ones are in their places. A
@@ -64,7 +73,7 @@ class Windows:
         """
         if stored is not None and not isinstance(_decoded(stored.state), dict):
             raise WindowStateError("the lease row holds a tumbling window whose state is no JSON object")
-        return cls(size_s, stored)
+        return cls(size_s, stored, state_bytes_max)
 
     # -- which records ------------------------------------------------------------------------------------------------
 
@@ -125,8 +134,8 @@ class Windows:
 
     @property
     def overflown(self) -> bool:
-        """The state is beyond 1 MB: the window must be closed early, before anything else is invoked."""
-        return self.stored is not None and len(self.stored.state) > WINDOW_STATE_BYTES_MAX
+        """The state is too large: the window must be closed early, before anything else is invoked."""
+        return self.stored is not None and len(self.stored.state) > self.state_bytes_max
 
     def close(self) -> None:
         """The final invocation is done, or given up: no window is open."""
@@ -149,7 +158,8 @@ def _encoded(state: object) -> bytes:
             f"the handler left a {type(state).__name__} as the state of its tumbling window, not a dict"
         )
     try:
-        encoded = orjson.dumps(state, default=_refuse, option=_JSON)
+        # As deep as it will stand in an event, because there is a limit to that.
+        encoded = orjson.dumps({"": [state]}, default=_refuse, option=_JSON)[5:-2]
     except TypeError as error:
         raise _not_json(str(error.__cause__ or error)) from None
     # orjson writes null for what is no number.

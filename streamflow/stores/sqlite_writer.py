@@ -101,11 +101,13 @@ class Writer:
             self._tell([self._opened, self._ended])
             return
         self._tell([self._opened])
-        with closing(connection):
-            while group := self._next_group():
-                perform(connection, group, self.path)
-                self._tell([request.done for request in group])
-        self._tell([self._ended])
+        try:
+            with closing(connection):
+                while group := self._next_group():
+                    perform(connection, group, self.path)
+                    self._tell([request.done for request in group])
+        finally:
+            self._tell([self._ended])
 
     def _next_group(self) -> list[Request]:
         """What is waiting, at least one request; nothing after the last one."""

@@ -26,28 +26,37 @@ def record(keys: object, *, indent: int | None = None) -> Record:
 @given(values, values, st.integers(1, 10))
 def test_lane_does_not_depend_on_the_order_of_attributes(partition: object, sort: object, count: int) -> None:
     lanes = Lanes(count)
-    lane = lanes.of(record({"id": partition, "at": sort}))
+    lane = lanes.of(record({"id": partition, "at": sort}).glimpse())
     assert 0 <= lane < count
-    assert lanes.of(record({"at": sort, "id": partition}, indent=2)) == lane
-    assert Lanes(count).of(record({"id": partition, "at": sort})) == lane
+    assert lanes.of(record({"at": sort, "id": partition}, indent=2).glimpse()) == lane
+    assert Lanes(count).of(record({"id": partition, "at": sort}).glimpse()) == lane
 
 
 def test_items_spread_over_all_lanes() -> None:
     lanes = Lanes(10)
     spread: dict[int, int] = defaultdict(int)
     for number in range(2_000):
-        spread[lanes.of(record({"id": {"S": f"order-{number}"}}))] += 1
+        spread[lanes.of(record({"id": {"S": f"order-{number}"}}).glimpse())] += 1
     assert len(spread) == 10
     assert min(spread.values()) > 100
 
 
 def test_lanes_are_the_same_in_every_process_and_for_ever() -> None:
     lanes = Lanes(10)
-    assert [lanes.of(record({"id": {"S": f"order-{number}"}})) for number in range(8)] == [3, 2, 0, 3, 2, 7, 9, 0]
+    assert [lanes.of(record({"id": {"S": f"order-{number}"}}).glimpse()) for number in range(8)] == [
+        3,
+        2,
+        0,
+        3,
+        2,
+        7,
+        9,
+        0,
+    ]
 
 
 def test_record_whose_key_cannot_be_read_goes_to_the_first_lane() -> None:
     lanes = Lanes(10)
-    assert lanes.of(Record(msgspec.Raw(b"{"), SHARD)) == 0
-    assert lanes.of(Record(msgspec.Raw(b'{"dynamodb":{"SequenceNumber":"1"}}'), SHARD)) == 0
-    assert lanes.of(Record(msgspec.Raw(b'{"dynamodb":{"SequenceNumber":"1","Keys":{]}}'), SHARD)) == 0
+    assert lanes.of(Record(msgspec.Raw(b"{"), SHARD).glimpse()) == 0
+    assert lanes.of(Record(msgspec.Raw(b'{"dynamodb":{"SequenceNumber":"1"}}'), SHARD).glimpse()) == 0
+    assert lanes.of(Record(msgspec.Raw(b'{"dynamodb":{"SequenceNumber":"1","Keys":{]}}'), SHARD).glimpse()) == 0
