@@ -1,4 +1,4 @@
-"""One invocation of a chain with a batch, and what its failure means."""
+"""One invocation of a chain with a batch: what its failure means, and what the observers hear of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from streamflow import events
+from streamflow.batches import lambda_event_bytes
 from streamflow.errors import (
     EventTooLargeError,
     HandlerTimeoutError,
@@ -16,10 +18,14 @@ from streamflow.errors import (
     PluginError,
     SinkBusyError,
 )
+from streamflow.records import newest_outline
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from streamflow.batches import Batch
     from streamflow.protocols import Handler
+    from streamflow.records import Record
 
 
 _BUSY_MIN_S = 0.05
@@ -84,3 +90,47 @@ def first_failed(batch: Batch, error: PartialFailure) -> int:
         return min((index[number] for number in error.sequence_numbers), default=0)
     except (KeyError, TypeError):
         return 0
+
+
+# --- what the observers hear -----------------------------------------------------------------------------------------
+
+
+def batch_delivered(
+    batch: Batch, records: Sequence[Record], *, handler_s: float, now_s: float, partial: bool
+) -> events.BatchDelivered:
+    """`records` of the batch are done: all of them, or those before the first failed one."""
+    dropped = batch.ledger.dropped(records)
+    newest = newest_outline(records)
+    oldest = newest_outline(records[:1]) or newest
+    return events.BatchDelivered(
+        pipeline=batch.pipeline,
+        shard_id=batch.shard.shard_id,
+        records=len(records),
+        bytes=lambda_event_bytes(records),
+        delivered=len(records) - sum(dropped.values()),
+        dropped=dropped,
+        attempts=batch.attempt,
+        handler_s=handler_s,
+        first_created_at_s=oldest[1] if oldest else 0.0,
+        last_created_at_s=newest[1] if newest else 0.0,
+        now_s=now_s,
+        partial=partial,
+    )
+
+
+def batch_failed(
+    batch: Batch, error: Exception, *, handler_s: float, retry_after_s: float, now_s: float
+) -> events.BatchFailed:
+    newest = newest_outline(batch.records)
+    return events.BatchFailed(
+        pipeline=batch.pipeline,
+        shard_id=batch.shard.shard_id,
+        records=len(batch),
+        attempt=batch.attempt,
+        handler_s=handler_s,
+        error=error,
+        retry_after_s=retry_after_s,
+        invoked=not isinstance(error, SinkBusyError | EventTooLargeError),
+        last_created_at_s=newest[1] if newest else 0.0,
+        now_s=now_s,
+    )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from anyio.lowlevel import checkpoint
 
 from streamflow import events
-from streamflow.batches import Batch, lambda_event_bytes
+from streamflow.batches import Batch
 from streamflow.dead_letters import DiscardedBatch, readable_item_key
 from streamflow.engine.giving_up import function_error, send
-from streamflow.engine.invocation import busy_for_s, first_failed, invoke, too_large
+from streamflow.engine.invocation import batch_delivered, batch_failed, busy_for_s, first_failed, invoke, too_large
 from streamflow.errors import (
     EventTooLargeError,
     LeaseLostError,
@@ -21,7 +21,6 @@ from streamflow.errors import (
     SinkBusyError,
     WindowStateError,
 )
-from streamflow.records import newest_outline
 from streamflow.rules.attempts import (
     AttemptRules,
     Attempts,
@@ -213,7 +212,10 @@ class Lane:
                     action = await self._invoke(attempts, action)
                     continue
                 case Settle(records=done):
-                    self._report_delivered(done)
+                    if self._batch is not None:
+                        flow.around.emit(self._delivered(self._batch, done))
+                    if not done and self.windows is not None:
+                        self._close(self.windows)
                     self._settled(done)
                 case Discard():
                     if not await self._give_up(attempts, action):
@@ -262,8 +264,22 @@ class Lane:
         attempts.invoked(self._outcome(batch, error))
         following = attempts.next(clock.wall())
         if self._error is not None:
-            self._report_failed(batch, self._error, following.delay_s if isinstance(following, Pause) else 0.0)
+            retry_after_s = following.delay_s if isinstance(following, Pause) else 0.0
+            shared.flow.around.emit(
+                batch_failed(
+                    batch, self._error, handler_s=self._handler_s, retry_after_s=retry_after_s, now_s=clock.wall()
+                )
+            )
         return following
+
+    def _delivered(self, batch: Batch, records: Sequence[Record]) -> events.BatchDelivered:
+        return batch_delivered(
+            batch,
+            records,
+            handler_s=self._handler_s,
+            now_s=self.shared.flow.around.clock.wall(),
+            partial=self._error is not None,
+        )
 
     def _batch_for(self, action: Invoke[Record]) -> Batch:
         # Windows that were turned off have nothing but a last invocation.
@@ -387,50 +403,3 @@ class Lane:
             windows.close_early()
         else:
             windows.close()
-
-    # -- what the observers hear --------------------------------------------------------------------------------------
-
-    def _report_delivered(self, records: Sequence[Record]) -> None:
-        batch = self._batch
-        if batch is None:
-            raise RuntimeError("records were settled that nobody was invoked with")
-        flow = self.shared.flow
-        dropped = batch.ledger.dropped(records)
-        newest = newest_outline(records)
-        oldest = newest_outline(records[:1]) or newest
-        flow.around.emit(
-            events.BatchDelivered(
-                pipeline=batch.pipeline,
-                shard_id=batch.shard.shard_id,
-                records=len(records),
-                bytes=lambda_event_bytes(records),
-                delivered=len(records) - sum(dropped.values()),
-                dropped=dropped,
-                attempts=batch.attempt,
-                handler_s=self._handler_s,
-                first_created_at_s=oldest[1] if oldest else 0.0,
-                last_created_at_s=newest[1] if newest else 0.0,
-                now_s=flow.around.clock.wall(),
-                partial=self._error is not None,
-            )
-        )
-        if not records and self.windows is not None:
-            self._close(self.windows)
-
-    def _report_failed(self, batch: Batch, error: Exception, retry_after_s: float) -> None:
-        flow = self.shared.flow
-        newest = newest_outline(batch.records)
-        flow.around.emit(
-            events.BatchFailed(
-                pipeline=batch.pipeline,
-                shard_id=batch.shard.shard_id,
-                records=len(batch),
-                attempt=batch.attempt,
-                handler_s=self._handler_s,
-                error=error,
-                retry_after_s=retry_after_s,
-                invoked=not isinstance(error, SinkBusyError | EventTooLargeError),
-                last_created_at_s=newest[1] if newest else 0.0,
-                now_s=flow.around.clock.wall(),
-            )
-        )
