@@ -16,7 +16,7 @@ from streamflow.errors import leading_error
 from streamflow.rules.windows import Windows, state_bytes_max
 
 if TYPE_CHECKING:
-    from streamflow.engine.lane import Assignment
+    from streamflow.engine.assignment import Assignment
 
 
 @dataclass(slots=True, eq=False)

@@ -19,6 +19,7 @@ from streamflow.errors import (
     SinkBusyError,
 )
 from streamflow.records import newest_outline
+from streamflow.rules.attempts import Failed, NotDelivered, PartlyFailed, Succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from streamflow.batches import Batch
     from streamflow.protocols import Handler
     from streamflow.records import Record
+    from streamflow.rules.attempts import Outcome
 
 
 _BUSY_MIN_S = 0.05
@@ -76,6 +78,19 @@ def too_large(batch: Batch, bytes_max: int | None) -> EventTooLargeError | None:
     if bytes_max is None or len(batch) != 1 or (event_bytes := batch.lambda_event_bytes) <= bytes_max:
         return None
     return EventTooLargeError(event_bytes=event_bytes, bytes_max=bytes_max)
+
+
+def outcome_of(batch: Batch, error: Exception | None) -> Outcome:
+    """What the rules are told of an invocation that raised `error`."""
+    match error:
+        case None:
+            return Succeeded()
+        case SinkBusyError():
+            return NotDelivered(busy_for_s(error))
+        case PartialFailure():
+            return PartlyFailed(first_failed(batch, error))
+        case _:
+            return Failed()
 
 
 def first_failed(batch: Batch, error: PartialFailure) -> int:

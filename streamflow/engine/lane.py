@@ -11,14 +11,12 @@ from streamflow import events
 from streamflow.batches import Batch
 from streamflow.dead_letters import DiscardedBatch, readable_item_key
 from streamflow.engine.giving_up import function_error, send
-from streamflow.engine.invocation import batch_delivered, batch_failed, busy_for_s, first_failed, invoke, too_large
+from streamflow.engine.invocation import batch_delivered, batch_failed, invoke, outcome_of, too_large
 from streamflow.errors import (
     EventTooLargeError,
     LeaseLostError,
     MalformedRecordError,
     NotFoundError,
-    PartialFailure,
-    SinkBusyError,
     WindowStateError,
 )
 from streamflow.rules.attempts import (
@@ -27,7 +25,6 @@ from streamflow.rules.attempts import (
     Discard,
     Failed,
     Invoke,
-    NotDelivered,
     PartlyFailed,
     Pause,
     Settle,
@@ -40,39 +37,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamflow.batches import Window
-    from streamflow.engine.buffer import ShardBuffer
-    from streamflow.engine.checkpoints import Checkpoints
-    from streamflow.engine.flow import Flow
-    from streamflow.engine.ownership import HeldLease
-    from streamflow.engine.parking import ParkedItems
-    from streamflow.records import Record, Shard
+    from streamflow.engine.assignment import Assignment
+    from streamflow.records import Record
     from streamflow.rules.attempts import Action, Outcome
     from streamflow.rules.windows import Windows
 
 
 # How long, and how often, handlers are called without a turn for the rest of the loop.
 _BREATH_S, _INVOCATIONS_IN_A_ROW = 0.02, 64
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Assignment:
-    """A shard in this worker's hands: what its lanes share."""
-
-    flow: Flow
-    shard: Shard
-    held: HeldLease
-    buffer: ShardBuffer
-    checkpoints: Checkpoints
-    parked: ParkedItems
-    seen: set[int] = field(default_factory=set)
-    """Lanes whose handler has seen records that are not settled."""
-
-    def note_repeating(self) -> None:
-        """Say from where on records would come again, if the flow were cut off now."""
-        if self.seen or self.checkpoints.ahead:
-            self.flow.repeating[self.shard.shard_id] = self.checkpoints.frontier
-        else:
-            self.flow.repeating.pop(self.shard.shard_id, None)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -319,23 +291,16 @@ class Lane:
         return failure
 
     def _outcome(self, batch: Batch, error: Exception | None) -> Outcome:
-        first = 0
-        match error:
-            case None:
-                pass
-            case SinkBusyError():
-                return NotDelivered(busy_for_s(error))
-            case PartialFailure() if (first := first_failed(batch, error)) > 0:
-                pass
-            case _:
-                return Failed()
-        if self.windows is not None and batch.records and batch.window is not None:
+        """What came of it; a state that cannot be kept fails the invocation that left it."""
+        outcome = outcome_of(batch, error)
+        progress = isinstance(outcome, Succeeded) or (isinstance(outcome, PartlyFailed) and outcome.first > 0)
+        if progress and self.windows is not None and batch.records and batch.window is not None:
             try:
                 self.windows.keep(batch.window)
             except WindowStateError as refused:
                 self._error = refused
                 return Failed()
-        return PartlyFailed(first) if first else Succeeded()
+        return outcome
 
     # -- giving up ----------------------------------------------------------------------------------------------------
 

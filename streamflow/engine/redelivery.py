@@ -13,19 +13,15 @@ from typing import TYPE_CHECKING
 import anyio
 
 from streamflow.batches import Batch
-from streamflow.engine.invocation import busy_for_s, first_failed, invoke, too_large
-from streamflow.errors import PartialFailure, SinkBusyError, StoreError, error_text
+from streamflow.engine.invocation import invoke, outcome_of, too_large
+from streamflow.errors import SinkBusyError, StoreError, error_text
 from streamflow.rules.attempts import (
     AttemptRules,
     Attempts,
     Discard,
-    Failed,
     Invoke,
-    NotDelivered,
-    PartlyFailed,
     Pause,
     Settle,
-    Succeeded,
 )
 from streamflow.rules.letter_order import item_of
 from streamflow.rules.pacing import STORE_BACKOFF
@@ -39,7 +35,6 @@ if TYPE_CHECKING:
     from streamflow.pipeline import PipelineOptions
     from streamflow.protocols import Handler, StateStore
     from streamflow.records import Record
-    from streamflow.rules.attempts import Outcome
     from streamflow.rules.letter_order import Item
 
 # A sink that is busy this often in a row, for the same records, has failed.
@@ -88,7 +83,7 @@ class Redelivery:
                         rest = attempts.set_aside(lambda _: True)
                         await self._keep_again([letters[id(record)] for record in rest], error, invoke_count=0)
                         return
-                    attempts.invoked(_outcome(batch, error))
+                    attempts.invoked(outcome_of(batch, error))
                 case Settle(records=done):
                     await self._settle(done, batch, [letters[id(record)].id for record in done])
                 case Discard(records=failed, invoke_count=invoke_count):
@@ -165,15 +160,3 @@ class Redelivery:
             else:
                 return
         await write()
-
-
-def _outcome(batch: Batch, error: Exception | None) -> Outcome:
-    match error:
-        case None:
-            return Succeeded()
-        case SinkBusyError():
-            return NotDelivered(busy_for_s(error))
-        case PartialFailure():
-            return PartlyFailed(first_failed(batch, error))
-        case _:
-            return Failed()

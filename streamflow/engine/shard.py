@@ -9,11 +9,11 @@ import anyio
 
 from streamflow import events
 from streamflow.batches import record_overhead_bytes
+from streamflow.engine.assignment import Assignment
 from streamflow.engine.buffer import ShardBuffer
 from streamflow.engine.checkpoints import Checkpoints
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.discovery import look_up_children
-from streamflow.engine.lane import Assignment
 from streamflow.engine.parking import ParkedItems
 from streamflow.engine.reader import read_shard
 from streamflow.errors import LeaseLostError, NotFoundError, SourceError, StoreError, TrimmedError, leading_error

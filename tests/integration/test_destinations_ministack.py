@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-import anyio
-import anyio.abc
 import boto3
 import pytest
 
 from discards import IDENTITY, discarded, record
+from outages import closed_port, reachable
 from streamflow.aws.session import open_aws
 from streamflow.destinations.aws import open_destination
 from streamflow.destinations.invocation_record import invocation_record, s3_key, s3_record
@@ -141,42 +139,15 @@ async def test_what_is_missing_is_an_error_until_it_is_made(ministack: str, far:
 @pytest.mark.parametrize("arn", [QUEUE, TOPIC, BUCKET])
 async def test_a_server_that_is_down_is_an_error_until_it_is_up_again(ministack: str, far: Far, arn: str) -> None:
     far.create(arn)
-    async with relayed(ministack, port=0) as port:
-        pass
+    port = await closed_port(ministack)
     async with destination_at(f"http://127.0.0.1:{port}", arn) as destination:
         with pytest.raises(DestinationError, match="cannot reach the service") as failure:
             await destination.send(discarded())
         assert failure.value.code == "EndpointConnectionError"
-        async with relayed(ministack, port=port):
+        async with reachable(ministack, port=port):
             await destination.send(discarded([record(0), record(1)]))
         assert far.received(arn) == [expected(arn)]
         with pytest.raises(DestinationError):
             await destination.send(discarded())
-        async with relayed(ministack, port=port):
+        async with reachable(ministack, port=port):
             await destination.send(discarded())
-
-
-@asynccontextmanager
-async def relayed(endpoint: str, *, port: int) -> AsyncIterator[int]:
-    """Another port of the server, open for the length of the block; 0 looks for one. Yields it."""
-    there = urlsplit(endpoint)
-
-    async def relay(near: anyio.abc.SocketStream) -> None:
-        far = await anyio.connect_tcp(str(there.hostname), int(there.port or 0))
-        async with near, far, anyio.create_task_group() as pumps:
-            pumps.start_soon(_pump, near, far)
-            await _pump(far, near)
-            pumps.cancel_scope.cancel()
-
-    listener = await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=port)
-    async with listener, anyio.create_task_group() as connections:
-        connections.start_soon(listener.serve, relay)
-        yield listener.extra(anyio.abc.SocketAttribute.local_port)
-        connections.cancel_scope.cancel()
-
-
-async def _pump(source: anyio.abc.SocketStream, sink: anyio.abc.SocketStream) -> None:
-    with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-        async for chunk in source:
-            await sink.send(chunk)
-        await sink.send_eof()

@@ -1,0 +1,33 @@
+"""A shard in this worker's hands: what its lanes share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamflow.engine.buffer import ShardBuffer
+    from streamflow.engine.checkpoints import Checkpoints
+    from streamflow.engine.flow import Flow
+    from streamflow.engine.ownership import HeldLease
+    from streamflow.engine.parking import ParkedItems
+    from streamflow.records import Shard
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Assignment:
+    flow: Flow
+    shard: Shard
+    held: HeldLease
+    buffer: ShardBuffer
+    checkpoints: Checkpoints
+    parked: ParkedItems
+    seen: set[int] = field(default_factory=set)
+    """Lanes whose handler has seen records that are not settled."""
+
+    def note_repeating(self) -> None:
+        """Say from where on records would come again, if the flow were cut off now."""
+        if self.seen or self.checkpoints.ahead:
+            self.flow.repeating[self.shard.shard_id] = self.checkpoints.frontier
+        else:
+            self.flow.repeating.pop(self.shard.shard_id, None)
