@@ -11,14 +11,18 @@ if TYPE_CHECKING:
     from streamflow.errors import PartialFailure as PartialFailure
     from streamflow.errors import SinkBusyError as SinkBusyError
     from streamflow.errors import StreamflowError as StreamflowError
+    from streamflow.failures import RecordFailure as RecordFailure
+    from streamflow.failures import RecordsFailedError as RecordsFailedError
     from streamflow.launch import run as run
     from streamflow.launch import running as running
     from streamflow.pipeline import App as App
     from streamflow.pipeline import AwsOptions as AwsOptions
+    from streamflow.pipeline import Branch as Branch
     from streamflow.pipeline import DynamoDBStream as DynamoDBStream
     from streamflow.pipeline import HttpOptions as HttpOptions
     from streamflow.pipeline import LambdaFunction as LambdaFunction
     from streamflow.pipeline import Pipeline as Pipeline
+    from streamflow.pipeline import fan_out as fan_out
     from streamflow.positions import Position as Position
     from streamflow.protocols import Handler as Handler
     from streamflow.protocols import Middleware as Middleware
@@ -34,8 +38,18 @@ __version__ = "0.1.0"
 _HOMES = {
     "batches": ("Batch",),
     "errors": ("ConfigError", "PartialFailure", "SinkBusyError", "StreamflowError"),
+    "failures": ("RecordFailure", "RecordsFailedError"),
     "launch": ("run", "running"),
-    "pipeline": ("App", "AwsOptions", "DynamoDBStream", "HttpOptions", "LambdaFunction", "Pipeline"),
+    "pipeline": (
+        "App",
+        "AwsOptions",
+        "Branch",
+        "DynamoDBStream",
+        "HttpOptions",
+        "LambdaFunction",
+        "Pipeline",
+        "fan_out",
+    ),
     "positions": ("Position",),
     "protocols": ("Handler", "Middleware", "Observer", "Sink", "Source", "Writer"),
     "records": ("Record", "Shard"),
@@ -46,6 +60,7 @@ __all__ = [
     "App",
     "AwsOptions",
     "Batch",
+    "Branch",
     "ConfigError",
     "DynamoDBStream",
     "Handler",
@@ -57,6 +72,8 @@ __all__ = [
     "Pipeline",
     "Position",
     "Record",
+    "RecordFailure",
+    "RecordsFailedError",
     "Shard",
     "Sink",
     "SinkBusyError",
@@ -64,6 +81,7 @@ __all__ = [
     "StreamflowError",
     "Writer",
     "__version__",
+    "fan_out",
     "run",
     "running",
 ]

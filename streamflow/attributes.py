@@ -11,8 +11,10 @@ from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import orjson
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 NativeValue: TypeAlias = (
     "str | int | float | Decimal | bytes | bool | set[Any] | list[NativeValue] | dict[str, NativeValue] | None"
@@ -50,6 +52,22 @@ def _number_int_float(text: str) -> int | float:
     return number
 
 
+# Whole numbers up to here are the same in every reader of JSON; all others are written with the digits that they have.
+_INTEGER_CHARACTERS_MAX = 15
+
+
+def _number_json(text: str) -> int | orjson.Fragment:
+    digits = text[1:] if text[:1] == "-" else text
+    if len(text) <= _INTEGER_CHARACTERS_MAX and digits.isascii() and digits.isdigit():
+        return int(text)
+    return orjson.Fragment(str(_number_exact(text)))
+
+
+def _base64_text(text: str) -> str:
+    _binary(text)
+    return text
+
+
 def _binary(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
@@ -80,8 +98,13 @@ def _members(values: object) -> list[Any]:
     return values
 
 
-def _readers(number: Callable[[str], Any]) -> Callable[[Mapping[str, Mapping[str, Any]]], dict[str, NativeValue]]:
-    """The walk for one treatment of numbers: item in wire form to a dict of native values."""
+def _readers(
+    number: Callable[[str], Any],
+    *,
+    binary: Callable[[str], Any] = _binary,
+    collect: Callable[[Iterable[Any]], Any] = set,
+) -> Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]]:
+    """The walk for one treatment of numbers, binary values and sets: item in wire form to a dict."""
 
     def list_(values: list[dict[str, Any]]) -> list[NativeValue]:
         return [value(wire) for wire in values]
@@ -92,12 +115,12 @@ def _readers(number: Callable[[str], Any]) -> Callable[[Mapping[str, Mapping[str
     by_type: dict[str, Callable[[Any], NativeValue]] = {
         "S": _text,
         "N": number,
-        "B": _binary,
+        "B": binary,
         "BOOL": _boolean,
         "NULL": _null,
-        "SS": lambda values: {_text(text) for text in _members(values)},
-        "NS": lambda values: {number(text) for text in _members(values)},
-        "BS": lambda values: {_binary(text) for text in _members(values)},
+        "SS": lambda values: collect(map(_text, _members(values))),
+        "NS": lambda values: collect(map(number, _members(values))),
+        "BS": lambda values: collect(map(binary, _members(values))),
         "L": list_,
         "M": item,
     }
@@ -109,6 +132,7 @@ def _readers(number: Callable[[str], Any]) -> Callable[[Mapping[str, Mapping[str
     return item
 
 
+_json_item = _readers(_number_json, binary=_base64_text, collect=list)
 _ITEM: dict[Numbers, Callable[[Mapping[str, Mapping[str, Any]]], dict[str, NativeValue]]] = {
     "decimal": _readers(_number_exact),
     "int_float": _readers(_number_int_float),
@@ -123,8 +147,22 @@ def native_item(wire: Mapping[str, Mapping[str, Any]], *, numbers: Numbers = "de
     Raises:
         ValueError: an attribute is not a DynamoDB value; the message names no content.
     """
+    return _read(_ITEM[numbers], wire)
+
+
+def json_item(wire: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Turn an item in wire form into what `orjson.dumps` writes as plain JSON: binary as base64 text, sets as arrays.
+
+    Numbers keep every digit, as JSON numbers. Raises as `native_item`.
+    """
+    return _read(_json_item, wire)
+
+
+def _read(
+    read: Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]], wire: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     try:
-        return _ITEM[numbers](wire)
+        return read(wire)
     except KeyError:
         raise ValueError("an attribute has an unknown type") from None
     except (TypeError, AttributeError, ValueError) as error:

@@ -40,6 +40,15 @@ class Ledger:
         for record in records:
             self._dropped.setdefault(id(record), reason)
 
+    @property
+    def drops(self) -> int:
+        """How many records were left out so far."""
+        return len(self._dropped)
+
+    def dropped_since(self, drops: int) -> frozenset[int]:
+        """Identities of the records that were left out after there were so many `drops`."""
+        return frozenset(list(self._dropped)[drops:])
+
     def unaccounted(self) -> list[Record]:
         """Records that were neither delivered nor dropped, in order."""
         if self._delivered is None:

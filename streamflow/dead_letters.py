@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from streamflow.batches import Batch
     from streamflow.records import Record
 
-Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded"]
+Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "RecordRefused"]
+"""Why a record is given up: Lambda's two words, and ours for what a sink can never take."""
 Drawer = Literal["dead", "parked"]
 
 

@@ -119,6 +119,14 @@ class PartialFailure(StreamflowError):  # noqa: N818 - the term of the field (Re
         super().__init__(f"{len(self.sequence_numbers)} records failed, from {min(self.sequence_numbers, default='?')}")
 
 
+class RecordRefusedError(StreamflowError):
+    """The target cannot take this record, now or later: it is too large, or holds what the target has no type for."""
+
+
+class FencedError(StreamflowError):
+    """Raised by a sink: a newer owner of the shard has written, so this worker must stop working on it."""
+
+
 class SinkBusyError(StreamflowError):
     """Raised by a sink: try again after `retry_after_s`; nothing is wrong with the batch."""
 

@@ -166,6 +166,14 @@ class BatchFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsSuppressed:
+    """A sink had these records, or newer ones, already: they changed nothing, and count as delivered."""
+
+    pipeline: str
+    records: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsDiscarded:
     """Records given up after their retries or their age: in each of `destinations`, or lost where there is none."""
 
@@ -304,6 +312,7 @@ Event: TypeAlias = (
     | RecordsTrimmed
     | BatchDelivered
     | BatchFailed
+    | RecordsSuppressed
     | RecordsDiscarded
     | DestinationFailed
     | RecordsParked

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 from prometheus_client import CollectorRegistry
 
+from streamflow import events
 from streamflow.admin.server import open_admin
 from streamflow.clock import SystemClock
 from streamflow.destinations.invocation_record import MappingIdentity
@@ -24,6 +25,8 @@ from streamflow.engine.watchdog import Watchdog
 from streamflow.engine.worker import Worker
 from streamflow.errors import ConfigError, leading_error
 from streamflow.handlers.adapt import open_handler
+from streamflow.handlers.context import Context
+from streamflow.handlers.fitting import check_view, fitted
 from streamflow.handlers.lambda_function import function_arn
 from streamflow.middleware.chain import compose
 from streamflow.observe.balance import Balances
@@ -32,17 +35,20 @@ from streamflow.observe.logs import EventLog
 from streamflow.observe.metrics import Metrics
 from streamflow.observe.progress import Progress
 from streamflow.observe.shards import OpenShards
-from streamflow.pipeline import DEAD_LETTERS, DROP, App, DynamoDBStream, LambdaFunction, Pipeline
+from streamflow.pipeline import DEAD_LETTERS, DROP, App, AwsOptions, DynamoDBStream, FanOut, LambdaFunction, Pipeline
+from streamflow.plugins import open_store
 from streamflow.rules.filters import compile_filters
-from streamflow.stores.url import open_store
+from streamflow.sdk.declarations import DestinationDeclaration
+from streamflow.sources.shared import SharedSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
 
     from streamflow.aws.session import Aws
     from streamflow.dead_letters import Drawer
-    from streamflow.pipeline import AwsOptions
+    from streamflow.events import Event
     from streamflow.protocols import Destination, Observer, Source, StreamInfo
+    from streamflow.sdk.settings import AwsSettings
 
 
 class Running:
@@ -125,7 +131,7 @@ async def running(
     app = App(pipelines=(app,)) if isinstance(app, Pipeline) else app
     registry = CollectorRegistry() if registry is None else registry
     clock = SystemClock()
-    health = Health(clock=clock, pipelines=[pipeline.name for pipeline in app.pipelines])
+    health = Health(clock=clock, pipelines=[flow.name for flow in app.flows])
     balances = Balances(OpenShards(clock))
     progress = Progress(clock, balances=balances)
     async with AsyncExitStack() as stack:
@@ -149,7 +155,11 @@ async def running(
             read_ahead=ReadAhead(app.buffer_bytes_max),
         )
         sessions = _Sessions(stack)
-        worker = Worker([await _open_flow(pipeline, app, around, sessions, stack) for pipeline in app.pipelines])
+        flows: list[Flow] = []
+        for pipeline in app.pipelines:
+            source = await _open_source(pipeline, app, sessions, stack)
+            flows += [await _open_flow(flow, source, app, around, sessions, stack) for flow in pipeline.flows]
+        worker = Worker(flows)
         admin_url = None
         if app.http is not None:
             admin_url = await stack.enter_async_context(
@@ -192,17 +202,20 @@ class _Sessions:
 
 
 async def _open_flow(
-    pipeline: Pipeline, app: App, around: Surroundings, sessions: _Sessions, stack: AsyncExitStack
+    pipeline: Pipeline, source: Source, app: App, around: Surroundings, sessions: _Sessions, stack: AsyncExitStack
 ) -> Flow:
-    source = await _open_source(pipeline, app, sessions, stack)
+    pipeline = fitted(pipeline)
     info = await source.describe()
-    handler = await stack.enter_async_context(open_handler(pipeline.handler, pipeline=pipeline.name))
+    check_view(pipeline, info)
+    context = _context(pipeline, app, sessions, around.emit)
+    handler = await stack.enter_async_context(open_handler(pipeline.handler, pipeline=pipeline.name, context=context))
     return Flow(
         name=pipeline.name,
         options=pipeline,
         source=source,
         info=info,
-        chain=compose(pipeline.middleware, handler),
+        chain=compose(pipeline.middleware, handler.call),
+        fence=handler.fence,
         around=around,
         accepts=compile_filters(pipeline.filters, extensions=pipeline.filter_extensions),
         destinations=[
@@ -214,8 +227,21 @@ async def _open_flow(
     )
 
 
+def _context(pipeline: Pipeline, app: App, sessions: _Sessions, emit: Callable[[Event], None]) -> Context:
+    """What a sink of the pipeline is given: by default it reaches AWS as the pipeline reaches its stream."""
+    own = _aws_of(pipeline, app)
+
+    async def open_session(settings: AwsSettings | None) -> Aws:
+        return await sessions.get(own if settings is None else AwsOptions(**dict(settings)))
+
+    def suppressed(records: int) -> None:
+        emit(events.RecordsSuppressed(pipeline=pipeline.name, records=records))
+
+    return Context(pipeline=pipeline.name, clock=SystemClock(), aws=open_session, suppressed=suppressed)
+
+
 async def _open_destination(
-    target: str | Destination,
+    target: str | Destination | DestinationDeclaration,
     pipeline: Pipeline,
     info: StreamInfo,
     app: App,
@@ -223,6 +249,9 @@ async def _open_destination(
     sessions: _Sessions,
     stack: AsyncExitStack,
 ) -> Destination:
+    if isinstance(target, DestinationDeclaration):
+        context = _context(pipeline, app, sessions, around.emit)
+        return await stack.enter_async_context(target.open(context))
     if not isinstance(target, str):
         return target
     if target == DEAD_LETTERS:
@@ -250,14 +279,16 @@ def _aws_of(pipeline: Pipeline, app: App) -> AwsOptions:
 
 
 async def _open_source(pipeline: Pipeline, app: App, sessions: _Sessions, stack: AsyncExitStack) -> Source:
-    declared = pipeline.source
-    if not isinstance(declared, DynamoDBStream):
-        source: Source = declared
-        return source
-    from streamflow.sources.dynamodb import open_dynamodb_stream
+    """The pipeline's source, shared where several flows read it."""
+    source: Source = pipeline.source
+    if isinstance(pipeline.source, DynamoDBStream):
+        from streamflow.sources.dynamodb import open_dynamodb_stream
 
-    aws = await sessions.get(_aws_of(pipeline, app))
-    return await stack.enter_async_context(open_dynamodb_stream(aws, declared, numbers=pipeline.numbers))
+        aws = await sessions.get(_aws_of(pipeline, app))
+        source = await stack.enter_async_context(open_dynamodb_stream(aws, pipeline.source, numbers=pipeline.numbers))
+    if isinstance(pipeline.handler, FanOut):
+        return SharedSource(source, log_bytes_max=pipeline.buffer_bytes_max)
+    return source
 
 
 @asynccontextmanager
@@ -273,13 +304,18 @@ async def open_redrive(
         ConfigError: the app has no such pipeline, or its handler cannot be opened.
         StoreError: the store cannot be used.
     """
-    declared = next((each for each in app.pipelines if each.name == pipeline), None)
+    declared = next((each for each in app.flows if each.name == pipeline), None)
     if declared is None:
-        raise ConfigError(f"there is no pipeline {pipeline!r}, but {', '.join(each.name for each in app.pipelines)}")
-    async with open_store(app.store) as store, open_handler(declared.handler, pipeline=pipeline) as handler:
+        raise ConfigError(f"there is no pipeline {pipeline!r}, but {', '.join(each.name for each in app.flows)}")
+    declared = fitted(declared)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(app.store))
+        # Nobody observes a redrive; its report says what became of the letters.
+        context = _context(declared, app, _Sessions(stack), lambda _: None)
+        handler = await stack.enter_async_context(open_handler(declared.handler, pipeline=pipeline, context=context))
         yield Redrive(
             store=store,
-            chain=compose(declared.middleware, handler),
+            chain=compose(declared.middleware, handler.call),
             pipeline=pipeline,
             drawer=drawer,
             options=declared,
@@ -289,6 +325,21 @@ async def open_redrive(
             rate_max=rate_max,
             event_bytes_max=declared.batch_bytes_max if isinstance(declared.handler, LambdaFunction) else None,
         )
+
+
+async def open_handlers(app: App) -> None:
+    """Open every handler of the app, and close it again: what is wrong with a sink's target is told, nothing is written.
+
+    Raises:
+        ConfigError: a target that is not there, or that does not let us in.
+        PluginError: a sink cannot be opened for another reason.
+    """
+    async with AsyncExitStack() as stack:
+        sessions = _Sessions(stack)
+        for flow in app.flows:
+            context = _context(flow, app, sessions, lambda _: None)
+            async with open_handler(flow.handler, pipeline=flow.name, context=context):
+                pass
 
 
 def _process_id() -> str:

@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from streamflow.attributes import Numbers
 from streamflow.errors import ConfigError, PatternError
 from streamflow.rules.patterns import compile_pattern
+from streamflow.sdk import problems
+from streamflow.sdk.declarations import DestinationDeclaration, SinkDeclaration
+from streamflow.sdk.settings import AwsSettings, Settings
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -21,14 +24,14 @@ UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 DESTINATION_ARN = re.compile(
     r"^arn:[\w-]+:(sqs:[\w-]+:\d{12}:[\w-]{1,80}|sns:[\w-]+:\d{12}:[\w-]{1,256}|s3:::[\w.-]{3,63})$"
 )
+# Stores are plugins: what stands behind the scheme is theirs to read.
+STORE_URL = re.compile(r"^[a-z][a-z0-9_]{0,39}:.*$")
 FIFO_ARN = re.compile(r"^arn:[\w-]+:(sqs|sns):.*\.fifo$")
 DEAD_LETTERS, DROP = "dead_letters", "drop"
 
 
-class Declaration(BaseModel):
+class Declaration(Settings):
     """A frozen declaration; a wrong one raises `ConfigError` with every mistake in it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, use_attribute_docstrings=True)
 
     def __init__(self, **values: Any) -> None:
         try:
@@ -56,13 +59,9 @@ def problem(detail: ErrorDetails) -> str:
 
     What Lambda's API refuses by its model reads as Lambda says it, behind our own path.
     """
-    path = ".".join(str(part) for part in detail["loc"]) or "declaration"
     if refusal := _refusal(detail):
-        return f"{path}: {refusal}"
-    message = detail["msg"].removeprefix("Value error, ")
-    found = detail.get("input")
-    shown = f" (found {found!r})" if isinstance(found, str | int | float | bool) and len(str(found)) <= 80 else ""
-    return f"{path}: {message}{'' if detail['type'] == 'extra_forbidden' else shown}"
+        return f"{problems.place(detail)}: {refusal}"
+    return problems.problem(detail)
 
 
 def _refusal(detail: ErrorDetails) -> str | None:
@@ -86,27 +85,8 @@ def _refusal(detail: ErrorDetails) -> str | None:
     return f"Value '{value}' at '{member}' failed to satisfy constraint: Member must {must}"
 
 
-class AwsOptions(Declaration):
+class AwsOptions(Declaration, AwsSettings):
     """How to reach AWS; what is left out comes from the environment and the shared files, as in every AWS SDK."""
-
-    region: Annotated[str | None, Field(examples=["eu-west-1"])] = None
-    """AWS region."""
-    profile: Annotated[str | None, Field(examples=["production"])] = None
-    """Profile of the shared configuration files."""
-    endpoint_url: Annotated[str | None, Field(examples=["http://127.0.0.1:4566"], pattern=r"^https?://")] = None
-    """Endpoint that replaces those of AWS, for local servers."""
-    role_arn: Annotated[str | None, Field(examples=["arn:aws:iam::123456789012:role/orders"], pattern=r"^arn:")] = None
-    """Execution role: assumed for polling, refreshed before it expires."""
-    external_id: Annotated[str | None, Field(examples=["7f9c"])] = None
-    """External id that the role asks for."""
-    ca_bundle: Annotated[str | None, Field(examples=["/etc/ssl/private-ca.pem"])] = None
-    """Certificates to trust instead of the default ones. TLS is always verified."""
-
-    @model_validator(mode="after")
-    def _external_id_needs_role(self) -> AwsOptions:
-        if self.external_id is not None and self.role_arn is None:
-            raise ValueError("external_id goes with role_arn")
-        return self
 
 
 class DynamoDBStream(Declaration):
@@ -152,10 +132,12 @@ class LambdaFunction(Declaration):
 
 
 def _listed(value: object) -> object:
-    return (value,) if isinstance(value, str) or hasattr(value, "send") else value
+    return (value,) if isinstance(value, str | DestinationDeclaration) or hasattr(value, "send") else value
 
 
 def _check_destination(value: object) -> None:
+    if isinstance(value, DestinationDeclaration):
+        return
     if not isinstance(value, str):
         if not (hasattr(value, "send") and hasattr(value, "name")):
             raise ValueError("a destination is a name, an ARN, or an object with name and send(discarded)")
@@ -170,14 +152,12 @@ def _check_destination(value: object) -> None:
 
 
 HandlerLike: TypeAlias = Any
-"""An async function, a plain function (run in a thread), a `Sink`, or a `LambdaFunction`."""
+"""An async function, a plain function (run in a thread), a sink (of a plugin or of one's own), or a `LambdaFunction`."""
 
 
-class PipelineOptions(Declaration):
-    """The options of an event source mapping in snake case with units, and ours."""
+class DeliveryOptions(Declaration):
+    """How records are filtered, batched and delivered, and what happens to those that fail."""
 
-    starting_position: Literal["TRIM_HORIZON", "LATEST"] = "LATEST"
-    """Where to start at the very first run: what the stream still holds, or what comes from now on."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 100
     """Most records for one invocation."""
     maximum_batching_window_s: Annotated[float, Field(ge=0, le=300)] = 0.0
@@ -215,18 +195,8 @@ class PipelineOptions(Declaration):
     """Identity in the S3 keys of `on_failure`, to continue those of a Lambda mapping; by default made from the name."""
     handler_timeout_s: Annotated[float | None, Field(gt=0, le=86_400, examples=[30.0])] = None
     """Time for one invocation of chain and handler; None waits for ever."""
-    poll_interval_s: Annotated[float, Field(ge=0.01, le=60)] = 0.25
-    """Pause between polls of a shard that has nothing new (Lambda polls four times a second)."""
-    idle_poll_interval_s: Annotated[float | None, Field(ge=0.01, le=300, examples=[10.0])] = None
-    """Where set, polls of a shard that stays empty slow down to this interval, and so does their cost."""
     checkpoint_interval_s: Annotated[float, Field(ge=0, le=300)] = 1.0
     """Least time between two stored checkpoints of a shard; what a crash may repeat. A clean stop repeats nothing."""
-    buffer_bytes_max: Annotated[int, Field(ge=65_536, le=1_073_741_824)] = 8_388_608
-    """Most bytes read ahead for one shard."""
-    on_trimmed: Literal["fail", "continue"] = "fail"
-    """When retention took records before they were read: stop the pipeline, or record the gap and go on."""
-    numbers: Numbers = "decimal"
-    """DynamoDB numbers as exact `Decimal`, or as `int` and `float`."""
 
     @field_validator("maximum_record_age_s")
     @classmethod
@@ -247,7 +217,7 @@ class PipelineOptions(Declaration):
         return value
 
     @model_validator(mode="after")
-    def _options_fit(self) -> PipelineOptions:
+    def _options_fit(self) -> DeliveryOptions:
         if self.tumbling_window_s and self.parallelization_factor > 1:
             raise ValueError(
                 "Parallelization factor must be equal to 1 when tumbling window period is configured "
@@ -273,6 +243,66 @@ class PipelineOptions(Declaration):
         return self
 
 
+class PipelineOptions(DeliveryOptions):
+    """The options of an event source mapping in snake case with units, and ours."""
+
+    starting_position: Literal["TRIM_HORIZON", "LATEST"] = "LATEST"
+    """Where to start at the very first run: what the stream still holds, or what comes from now on."""
+    poll_interval_s: Annotated[float, Field(ge=0.01, le=60)] = 0.25
+    """Pause between polls of a shard that has nothing new (Lambda polls four times a second)."""
+    idle_poll_interval_s: Annotated[float | None, Field(ge=0.01, le=300, examples=[10.0])] = None
+    """Where set, polls of a shard that stays empty slow down to this interval, and so does their cost."""
+    buffer_bytes_max: Annotated[int, Field(ge=65_536, le=1_073_741_824)] = 8_388_608
+    """Most bytes read ahead for one shard."""
+    on_trimmed: Literal["fail", "continue"] = "fail"
+    """When retention took records before they were read: stop the pipeline, or record the gap and go on."""
+    numbers: Numbers = "decimal"
+    """DynamoDB numbers as exact `Decimal`, or as `int` and `float`."""
+
+
+class Branch(DeliveryOptions):
+    """One of several handlers that a pipeline feeds from one read, with a position, retries and dead letters of its own.
+
+    What is not set here is as the pipeline says.
+    """
+
+    handler: HandlerLike
+    """As that of a pipeline."""
+    middleware: tuple[Callable[..., Any], ...] = ()
+    """Layers around the handler, outermost first, inside those of the pipeline."""
+
+    @model_validator(mode="after")
+    def _handler_fits(self) -> Branch:
+        _check_handler(self.handler)
+        return self
+
+
+BranchName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,31}$")]
+
+
+class FanOut(Declaration):
+    """Several handlers of one pipeline: see `fan_out`."""
+
+    branches: Annotated[dict[BranchName, Branch], Field(min_length=2, max_length=16)]
+    """What they are called, and what they are."""
+
+
+def fan_out(**branches: HandlerLike | Branch) -> FanOut:
+    """Feed several handlers from one read of the stream, because a DynamoDB shard bears only two readers.
+
+    Each branch is a flow of its own, named `pipeline/branch` in metrics, logs, checkpoints and dead letters: a branch that
+    fails or is slow does not hold up the others. Two branches never share one decoded record.
+
+    Raises:
+        ConfigError: fewer than two branches, or one that is wrong.
+    """
+    return FanOut(
+        branches={
+            name: branch if isinstance(branch, Branch) else Branch(handler=branch) for name, branch in branches.items()
+        }
+    )
+
+
 class Pipeline(PipelineOptions):
     """One stream, through middleware, to one handler."""
 
@@ -281,7 +311,7 @@ class Pipeline(PipelineOptions):
     source: Any
     """A `DynamoDBStream`, or anything that keeps the `Source` contract."""
     handler: HandlerLike
-    """An async function of a batch, a plain function (run in a thread), a `Sink`, or a `LambdaFunction`."""
+    """An async function of a batch, a plain function (run in a thread), a sink, a `LambdaFunction`, or a `fan_out`."""
     middleware: tuple[Callable[..., Any], ...] = ()
     """Layers around the handler, outermost first."""
 
@@ -289,9 +319,38 @@ class Pipeline(PipelineOptions):
     def _parts_fit(self) -> Pipeline:
         if not isinstance(self.source, DynamoDBStream) and not hasattr(self.source, "open"):
             raise ValueError("source is neither a DynamoDBStream nor an object with the Source contract")
-        if not callable(self.handler) and not isinstance(self.handler, LambdaFunction) and not _is_sink(self.handler):
-            raise ValueError("handler is none of: async function, function, Sink, LambdaFunction")
+        if not isinstance(self.handler, FanOut):
+            _check_handler(self.handler)
         return self
+
+    @property
+    def flows(self) -> tuple[Pipeline, ...]:
+        """Itself, or what its branches are as pipelines: each has a position of its own.
+
+        Raises:
+            ConfigError: the options of a branch do not fit those of the pipeline.
+        """
+        if not isinstance(self.handler, FanOut):
+            return (self,)
+        own = {name: getattr(self, name) for name in self.model_fields_set}
+        return tuple(_flow_of(own, name, branch) for name, branch in self.handler.branches.items())
+
+
+class _BranchPipeline(Pipeline):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}/[A-Za-z0-9_.-]{1,32}$")]
+    """Pipeline and branch."""
+
+
+def _flow_of(own: dict[str, Any], name: str, branch: Branch) -> Pipeline:
+    set_here = {option: getattr(branch, option) for option in branch.model_fields_set}
+    layers = (*own.get("middleware", ()), *branch.middleware)
+    return _BranchPipeline(**{**own, **set_here, "name": f"{own['name']}/{name}", "middleware": layers})
+
+
+def _check_handler(value: object) -> None:
+    declared = isinstance(value, LambdaFunction | SinkDeclaration)
+    if not callable(value) and not declared and not _is_sink(value):
+        raise ValueError("handler is none of: async function, function, sink, LambdaFunction")
 
 
 def _is_sink(value: object) -> bool:
@@ -312,10 +371,11 @@ class App(Declaration):
 
     pipelines: Annotated[tuple[Pipeline, ...], Field(min_length=1)]
     """What to run; names are unique."""
-    store: Annotated[str, Field(examples=["sqlite:///orders.db", "memory:"], pattern=r"^(sqlite:///.+|memory:)$")] = (
+    store: Annotated[str, Field(examples=["sqlite:///orders.db", "memory:"], pattern=STORE_URL.pattern)] = (
         "sqlite:///streamflow.db"
     )
-    """Where leases and checkpoints are kept: `sqlite:///PATH` (three slashes for a relative path), or `memory:` for tests."""
+    """Where leases and checkpoints are kept: `sqlite:///PATH` (three slashes for a relative path), `memory:` for tests, or
+    the URL of a store that a plugin brings."""
     aws: AwsOptions = AwsOptions()
     """How to reach AWS."""
     http: HttpOptions | None = None
@@ -335,4 +395,13 @@ class App(Declaration):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"two pipelines are named {', '.join(repeated)}: they would share checkpoints")
+        try:
+            len(self.flows)
+        except ConfigError as error:
+            raise ValueError(" · ".join(error.problems)) from None
         return self
+
+    @property
+    def flows(self) -> tuple[Pipeline, ...]:
+        """What has a position of its own: the pipelines, and the branches of those that fan out."""
+        return tuple(flow for pipeline in self.pipelines for flow in pipeline.flows)

@@ -88,3 +88,17 @@ class Position:
 TRIM_HORIZON = Position(PositionKind.TRIM_HORIZON)
 LATEST = Position(PositionKind.LATEST)
 SHARD_END = Position(PositionKind.SHARD_END)
+
+
+def sortable(sequence_number: str) -> str:
+    """A text that orders as the sequence number does as a number, whatever its length: for targets that compare text.
+
+    Three digits of length, then the number without leading zeros. Raises `ValueError` for what is no such number.
+    """
+    if (
+        not (sequence_number.isascii() and sequence_number.isdigit())
+        or len(sequence_number) > SEQUENCE_NUMBER_DIGITS_MAX
+    ):
+        raise ValueError(f"{sequence_number[:160]!r} is no sequence number")
+    digits = sequence_number.lstrip("0")
+    return f"{len(digits):03d}{digits}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -119,6 +119,34 @@ class Writer(Protocol):
         ...
 
 
+class TransactionalWriter(Writer, Protocol):
+    """A writer that stores how far each shard is in the same transaction as the data: its own checkpoint is the truth.
+
+    `write` stores `batch.last` with the records, all or nothing, and leaves out what is stored already. It raises
+    `FencedError` where a newer epoch has fenced the shard. What it refuses, it refuses before storing anything behind it:
+    the checkpoint never passes a record that was not written.
+
+    A batch of epoch 0 is none of a shard's owner: dead letters that are delivered again, each older than the checkpoint.
+    It is written all the same, without touching or asking the checkpoint; versions keep newer data as it is.
+    """
+
+    async def fence(self, shard: Shard, epoch: int, /) -> Position | None:
+        """Refuse, from now on, what owners of an older epoch write; the answer is how far the shard is, None for nowhere.
+
+        Raises:
+            FencedError: the target has seen a newer epoch.
+        """
+        ...
+
+    async def advance(self, shard: Shard, epoch: int, position: Position, /) -> None:
+        """Everything up to `position` is settled, though not all of it was written: store that. It never moves back.
+
+        Raises:
+            FencedError: the target has seen a newer epoch.
+        """
+        ...
+
+
 @runtime_checkable
 class Sink(Protocol):
     """A handler with a life: an async context manager that is opened once per run and yields its writer."""
@@ -126,6 +154,16 @@ class Sink(Protocol):
     async def __aenter__(self) -> Writer: ...
 
     async def __aexit__(self, *exception: object) -> bool | None: ...
+
+
+class AwsClients(Protocol):
+    """One way to reach AWS: `streamflow.aws.session.Aws`."""
+
+    def client(
+        self, service: str, *, region: str | None = None, attempts_max: int = ..., read_timeout_s: float | None = None
+    ) -> AbstractAsyncContextManager[Any]: ...
+
+    async def renew(self) -> None: ...
 
 
 # --- leases ----------------------------------------------------------------------------------------------------------

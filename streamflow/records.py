@@ -14,7 +14,7 @@ import msgspec
 import orjson
 from msgspec.structs import force_setattr
 
-from streamflow.attributes import Numbers, native_item
+from streamflow.attributes import Numbers, json_item, native_item
 from streamflow.errors import MalformedRecordError
 from streamflow.positions import SEQUENCE_NUMBER_DIGITS_MAX, Position
 
@@ -214,6 +214,17 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
             return None
         try:
             return native_item(orjson.loads(memoryview(raw)), numbers=self.numbers)
+        except (ValueError, RecursionError) as error:
+            self._refuse(_without_data(error))
+
+    def json_image(self, which: Literal["keys", "new", "old"]) -> dict[str, Any] | None:
+        """Keys or an image as `orjson.dumps` writes it in plain JSON: see `attributes.json_item`. None where there is none."""
+        change = self._open().dynamodb
+        raw = {"keys": change.Keys, "new": change.NewImage, "old": change.OldImage}[which]
+        if not len(raw):
+            return None
+        try:
+            return json_item(orjson.loads(memoryview(raw)))
         except (ValueError, RecursionError) as error:
             self._refuse(_without_data(error))
 

@@ -14,8 +14,8 @@ import pytest
 from streamflow.cli import redriving
 from streamflow.cli.main import invoke
 from streamflow.dead_letters import DeadLetter, LetterQuery, letters_of
+from streamflow.plugins import open_store
 from streamflow.records import Record, Shard
-from streamflow.stores.url import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

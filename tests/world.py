@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from streamflow.dead_letters import LetterQuery
 from streamflow.destinations.letters import LettersDestination
 from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
 from streamflow.engine.read_ahead import ReadAhead
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from streamflow.batches import Batch
-    from streamflow.dead_letters import DeadLetter, Drawer, LetterQuery
+    from streamflow.dead_letters import DeadLetter, Drawer
     from streamflow.events import Event
-    from streamflow.protocols import Handler
+    from streamflow.protocols import Handler, Source
 
 
 class FaultyStore:
@@ -41,6 +42,7 @@ class FaultyStore:
         self.down = False
         self.latency_s = 0.05
         """On the way there, and again on the way back: whoever is cancelled in between does not know what happened."""
+        self.refuse_letters = False
         self.lose_answers = 0
         self.lose_requests = 0
         self.writes = 0
@@ -79,6 +81,8 @@ class FaultyStore:
 
     async def keep(self, letters: Sequence[DeadLetter]) -> None:
         self._check()
+        if self.refuse_letters:
+            raise StoreError("no letters are taken")
         await self.inner.keep(letters)
         self._lose_answer()
 
@@ -150,11 +154,19 @@ class World:
             image = record.new_image or {}
             self.deliveries.append((str(image["id"]), int(image["version"])))  # type: ignore[arg-type]
 
+    def source(self) -> MemorySource:
+        return MemorySource(self.controls.tables, self.stream_arn, faults=self.controls.faults)
+
     async def worker(self, handler: Handler | None = None, *, worker_id: str = "w1", **options: Any) -> Worker:
+        return Worker([await self.flow("p", self.source(), handler, worker_id=worker_id, **options)])
+
+    async def flow(
+        self, name: str, source: Source, handler: Handler | None = None, *, worker_id: str = "w1", **options: Any
+    ) -> Flow:
         settings = {"starting_position": "TRIM_HORIZON", **self.options, **options}
         middleware = settings.pop("middleware", ())
         destinations = settings.pop("destinations", None)
-        source = MemorySource(self.controls.tables, self.stream_arn, faults=self.controls.faults)
+        fence = settings.pop("fence", None)
         pipeline = Pipeline(name="p", source=source, handler=handler or self.accept, **settings)
         around = Surroundings(
             options=WorkerOptions(worker_id=worker_id),
@@ -164,18 +176,18 @@ class World:
             random=Random(7),
             read_ahead=ReadAhead(self.worker_buffer_bytes_max),
         )
-        flow = Flow(
-            name="p",
+        return Flow(
+            name=name,
             options=pipeline,
             source=source,
             info=await source.describe(),
             chain=compose(middleware, handler or self.accept),
+            fence=fence,
             around=around,
             accepts=compile_filters(pipeline.filters, extensions=pipeline.filter_extensions),
             destinations=[LettersDestination(self.store)] if destinations is None else destinations,
             event_bytes_max=self.event_bytes_max,
         )
-        return Worker([flow])
 
     @asynccontextmanager
     async def working(self, handler: Handler | None = None, **options: Any) -> AsyncIterator[Worker]:
@@ -202,6 +214,13 @@ class World:
     async def rows(self) -> dict[str, Lease]:
         rows = await self.store.inner.list("p", self.stream_arn)
         return {row.shard_id: row for row in rows if row.shard_id != STREAM_ROW}
+
+    async def letters(self, drawer: Drawer) -> list[DeadLetter]:
+        return list(await self.store.inner.letters(LetterQuery(drawer=drawer, pipeline="p")))
+
+    def last_number(self) -> int:
+        """The sequence number of what was written last."""
+        return max(shard.numbers[-1] for shard in self.controls.tables.stream_of("orders").shards.values())
 
     async def edit(self, row: Lease, **changes: Any) -> None:
         """Write a row behind the workers' backs."""

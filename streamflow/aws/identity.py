@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 20.0
+# Of one client: a sink writes many shards at the same time, and an invocation of a function holds its connection to the end.
+CONNECTIONS_MAX = 100
 
 # A thousand shards that all meet the same expired token look the credentials up once in this time.
 _RENEWAL_INTERVAL_S = 10.0
@@ -90,12 +92,19 @@ async def open_identity(options: AwsOptions, clock: Clock) -> Identity:
 
 
 def client(
-    session: Any, options: AwsOptions, service: str, *, attempts_max: int, **keys: str | None
+    session: Any,
+    options: AwsOptions,
+    service: str,
+    *,
+    attempts_max: int,
+    read_timeout_s: float = READ_TIMEOUT_S,
+    **keys: str | None,
 ) -> AbstractAsyncContextManager[Any]:
     """A botocore client for cold calls; every call has deadlines, and TLS is verified."""
     config = AioConfig(
         connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=READ_TIMEOUT_S,
+        read_timeout=read_timeout_s,
+        max_pool_connections=CONNECTIONS_MAX,
         retries={"mode": "standard", "total_max_attempts": attempts_max},
     )
     opened: AbstractAsyncContextManager[Any] = session.client(
@@ -171,7 +180,7 @@ class _AssumedRole:
         )
         return AioDeferredRefreshableCredentials(fetcher.fetch_credentials, self.METHOD)
 
-    def _sts(self, service: str, **keys: str | None) -> AbstractAsyncContextManager[Any]:
+    def _sts(self, service: str, **keys: Any) -> AbstractAsyncContextManager[Any]:
         return client(self._source, self._options, service, attempts_max=3, **keys)
 
 

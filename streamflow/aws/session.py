@@ -41,11 +41,17 @@ class Aws:
 
     @asynccontextmanager
     async def client(
-        self, service: str, *, region: str | None = None, attempts_max: int = _COLD_ATTEMPTS_MAX
+        self,
+        service: str,
+        *,
+        region: str | None = None,
+        attempts_max: int = _COLD_ATTEMPTS_MAX,
+        read_timeout_s: float | None = None,
     ) -> AsyncIterator[Any]:
         """An aioboto3 client for cold calls, in the session's region where none is named.
 
-        `attempts_max` is 1 for writes whose lost answer must not be hidden.
+        `attempts_max` is 1 for writes whose lost answer must not be hidden. `read_timeout_s` is by default that of
+        `identity`.
 
         Its calls raise botocore's errors: `streamflow.aws.errors.translate` reads them.
 
@@ -54,14 +60,28 @@ class Aws:
         """
         identity = self._identity
         opening = identities.client(
-            identity.session, identity.options, service, attempts_max=attempts_max, region_name=region
+            identity.session,
+            identity.options,
+            service,
+            attempts_max=attempts_max,
+            read_timeout_s=read_timeout_s or identities.READ_TIMEOUT_S,
+            region_name=region,
         )
         async with AsyncExitStack() as stack:
             try:
                 client = await stack.enter_async_context(opening)
             except (botocore_errors.BotoCoreError, ValueError) as error:
                 raise ConfigError(f"aws: cannot make a client for {service}: {error}") from error
+            client.meta.events.register_last("before-call.s3", _send_at_once)
             yield client
+
+    async def renew(self) -> None:
+        """Look for other credentials, after a service called ours expired, for the clients to come. Seldom does so twice.
+
+        Raises:
+            AccessDeniedError, SourceError: as `Identity.keys` does.
+        """
+        await self._identity.renew(await self._identity.keys())
 
     @asynccontextmanager
     async def open_wire(self, service: str) -> AsyncIterator[Wire]:
@@ -102,6 +122,14 @@ class Aws:
         configured = options.ca_bundle or profile.get_config_variable("ca_bundle")
         path: str = get_cert_path(configured or os.environ.get("REQUESTS_CA_BUNDLE") or True)
         return path
+
+
+def _send_at_once(params: dict[str, Any], **_: object) -> None:
+    """Do not ask S3 whether it wants an object: ours are small, and the question costs a round trip.
+
+    And where the connection has ended in the meantime, aiohttp's task that waits for the answer fails unheard.
+    """
+    params["headers"].pop("Expect", None)
 
 
 @asynccontextmanager

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import click
 
 from streamflow.cli import options
 from streamflow.config.load import load_app
+from streamflow.handlers.fitting import fitted, warnings
 from streamflow.pipeline import DynamoDBStream, LambdaFunction
+from streamflow.plugins import without_password
 from streamflow.rules.pattern_traps import explain_traps
+from streamflow.sdk.declarations import SinkDeclaration
 
 if TYPE_CHECKING:
     from streamflow.pipeline import App, AwsOptions, Pipeline
@@ -19,12 +23,13 @@ if TYPE_CHECKING:
 @click.command(short_help="Check a pipeline file and show what would run.")
 @click.argument("target", required=False, metavar="FILE")
 @click.option("--schema", is_flag=True, help="Print the JSON schema of pipeline files instead; needs no FILE.")
+@click.option("--connect", is_flag=True, help="Open every sink as well, and close it: targets must be there.")
 @options.as_json("Print what would run as one JSON object.")
 @options.debug
-def check(target: str | None, *, schema: bool, as_json: bool) -> None:
-    """Check FILE, a pipeline file or module:app, and show what would run.
+def check(target: str | None, *, schema: bool, connect: bool, as_json: bool) -> None:
+    """Check FILE, a pipeline file or module:app, and show what would run, with warnings about what it may lose or repeat.
 
-    Modules that it names are imported; AWS is not asked.
+    Modules that it names are imported; nothing is connected to unless you say so, and nothing is ever written.
     """
     if schema:
         from streamflow.config.reference import json_schema
@@ -33,20 +38,26 @@ def check(target: str | None, *, schema: bool, as_json: bool) -> None:
         return
     if target is None:
         raise click.UsageError("Missing argument 'FILE'.")
-    plan = planned(load_app(target))
+    app = load_app(target)
+    plan = planned(app)
+    if connect:
+        from streamflow.launch import open_handlers
+
+        anyio.run(open_handlers, app)
     if as_json:
         click.echo(json.dumps({"target": target, "valid": True, **plan}))
     else:
-        click.echo("\n".join([f"{target} is valid", *_lines(plan)]))
+        connected = ", and its sinks can be reached" if connect else ""
+        click.echo("\n".join([f"{target} is valid{connected}", *_lines(plan)]))
 
 
 def planned(app: App) -> dict[str, Any]:
     """What would run, ready for JSON."""
     return {
-        "store": app.store,
+        "store": without_password(app.store),
         "worker_id": app.worker_id,
         "http": None if app.http is None else f"{app.http.host}:{app.http.port}",
-        "pipelines": [_planned_pipeline(pipeline, app.aws) for pipeline in app.pipelines],
+        "pipelines": [_planned_pipeline(fitted(flow), app.aws) for flow in app.flows],
     }
 
 
@@ -63,7 +74,8 @@ def _planned_pipeline(pipeline: Pipeline, aws: AwsOptions) -> dict[str, Any]:
             f"filters.{place}: {trap}"
             for place, text in enumerate(pipeline.filters)
             for trap in explain_traps(text, extensions=pipeline.filter_extensions)
-        ],
+        ]
+        + warnings(pipeline),
     }
 
 
@@ -80,6 +92,8 @@ def code_name(code: object) -> str:
     """What people call it: `module:function`; for what a factory made, the factory's name."""
     if isinstance(code, LambdaFunction):
         return f"lambda {code.target}"
+    if isinstance(code, SinkDeclaration):
+        return f"sink {code.name}"
     named: Any = code if hasattr(code, "__qualname__") else type(code)
     name = str(named.__qualname__).partition(".<locals>")[0]
     return name if named.__module__.startswith("streamflow.middleware") else f"{named.__module__}:{name}"

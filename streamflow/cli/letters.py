@@ -20,9 +20,9 @@ from streamflow.dead_letters import LetterQuery
 from streamflow.engine.letters import pages
 from streamflow.errors import ConfigError, MalformedRecordError, PatternError
 from streamflow.observe.lines import one_line
+from streamflow.plugins import open_store
 from streamflow.records import Record, Shard
 from streamflow.rules.filters import compile_filters
-from streamflow.stores.url import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -113,7 +113,7 @@ def selecting(*, file_required: bool = False) -> Callable[[Callable[..., Any]], 
             **others: Any,
         ) -> Any:
             app, url = _declared(target, store)
-            names = () if app is None else tuple(each.name for each in app.pipelines)
+            names = () if app is None else tuple(each.name for each in app.flows)
             if pipeline is not None and names and pipeline not in names:
                 raise ConfigError(f"--pipeline: {target} has no {pipeline!r}, but {', '.join(names)}")
             selection = Selection(

@@ -51,12 +51,17 @@ class Entry(NamedTuple):
 COMMANDS = {
     "check": Entry("streamflow.cli.check:check", "Check a pipeline file and show what would run."),
     "demo": Entry("streamflow.cli.demo:demo", "See it run on a local server, with a crash in the middle."),
+    "describe": Entry(
+        "streamflow.cli.describe:describe", "Show what a sink or another plugin promises, and its settings."
+    ),
     "dlq": Entry("streamflow.cli.dlq:dlq", "Look at dead letters, deliver them again, or delete them."),
     "import-mapping": Entry(
         "streamflow.cli.import_mapping:import_mapping", "Write the pipeline file of a Lambda event source mapping."
     ),
     "match": Entry("streamflow.cli.match:match", "Try a filter pattern on records, and see why it does not match."),
+    "new": Entry("streamflow.cli.new:new", "Begin a sink or a pipeline of your own, with tests."),
     "parked": Entry("streamflow.cli.parked:parked", "Look at parked items, deliver their changes, or drop them."),
+    "plugins": Entry("streamflow.cli.plugins:plugins", "List sinks and other plugins that are installed."),
     "run": Entry("streamflow.cli.run:run", "Run a pipeline file or an app."),
     "shards": Entry("streamflow.cli.shards:shards", "Show the shards of a stream as a tree, with stored positions."),
     "tail": Entry("streamflow.cli.tail:tail", "Print the records of a stream as they come."),

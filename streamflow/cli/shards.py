@@ -66,7 +66,7 @@ async def _listing(declared: DynamoDBStream, options: AwsOptions) -> tuple[Strea
 
 
 async def _leases(url: str, pipeline: str, stream_arn: str) -> Iterable[Lease]:
-    from streamflow.stores.url import open_store
+    from streamflow.plugins import open_store
 
     path = url.removeprefix("sqlite:///")
     if path != url and not await anyio.Path(path).exists():  # opening it would make an empty one

@@ -31,7 +31,8 @@ def _directory(info: ValidationInfo) -> Path:
     return directory
 
 
-def _handler(value: object, info: ValidationInfo) -> object:
+def handler_target(value: object, info: ValidationInfo) -> object:
+    """The handler that `module:name` names; None stays None."""
     if value is None:
         return None
     found = imported(value, info)
@@ -87,7 +88,7 @@ def _kind(found: object) -> str:
 
 
 _NAMES_CODE = WithJsonSchema({"type": "string", "pattern": TARGET_PATTERN})
-HandlerTarget: TypeAlias = Annotated[Any, PlainValidator(_handler), _NAMES_CODE]
+HandlerTarget: TypeAlias = Annotated[Any, PlainValidator(handler_target), _NAMES_CODE]
 PredicateTarget: TypeAlias = Annotated[Any, PlainValidator(_predicate), _NAMES_CODE]
 FactoryTarget: TypeAlias = Annotated[Any, PlainValidator(_factory), _NAMES_CODE]
 LambdaTarget: TypeAlias = Annotated[str, PlainValidator(_lambda_target), _NAMES_CODE]

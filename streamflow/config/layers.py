@@ -11,6 +11,8 @@ from pydantic import ConfigDict, Discriminator, Field, PrivateAttr, Tag, model_v
 from streamflow.config.code import FactoryTarget, PredicateTarget, accepts
 from streamflow.config.problems import Problem
 from streamflow.config.table import Table
+from streamflow.errors import PluginError
+from streamflow.plugins import middleware_plugin, names
 from streamflow.targets import did_you_mean
 
 if TYPE_CHECKING:
@@ -111,6 +113,29 @@ class OwnLayer(Table):
         return layer
 
 
+class PluginLayer(Table):
+    """A layer of a plugin; the other keys are its settings."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Annotated[str, Field(examples=["mask"])]
+    """Name of the plugin."""
+    _layer: Any = PrivateAttr()
+
+    @model_validator(mode="after")
+    def _made(self) -> PluginLayer:
+        try:
+            plugin = middleware_plugin(self.type)
+        except PluginError as error:
+            raise ValueError(str(error)) from None
+        self._layer = plugin.build(plugin.settings.model_validate(self.model_extra or {}))
+        return self
+
+    def build(self) -> Middleware:
+        layer: Middleware = self._layer
+        return layer
+
+
 def _own_layer(target: Callable[..., Any], settings: dict[str, Any]) -> object:
     name = getattr(target, "__name__", type(target).__name__)
     if inspect.iscoroutinefunction(target):
@@ -153,17 +178,20 @@ BUILT_IN: dict[str, type[Table]] = {
 
 
 def layer_kind(value: object) -> str | None:
-    """The name of a built-in layer, `own` for `module:name`, and what is written otherwise."""
+    """The name of a built-in layer, `own` for `module:name`, `plugin` for an installed one, else what is written."""
     kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
     if not isinstance(kind, str):
         return None
-    return "own" if ":" in kind else kind
+    if kind in BUILT_IN:
+        return kind
+    return "own" if ":" in kind else "plugin" if kind in names("middleware") else kind
 
 
 def unknown_layer(path: KeyPath, kind: str | None) -> Problem:
     """The mistake of a layer whose `type` is missing, or neither built in nor `module:name`."""
-    which = "required, but not given" if kind is None else f"no layer is called {kind!r}{did_you_mean(kind, BUILT_IN)}"
-    return Problem((*path, "type"), f"{which}; a layer is one of {', '.join(BUILT_IN)}, or module:name for your own")
+    known = [*BUILT_IN, *names("middleware")]
+    which = "required, but not given" if kind is None else f"no layer is called {kind!r}{did_you_mean(kind, known)}"
+    return Problem((*path, "type"), f"{which}; a layer is one of {', '.join(known)}, or module:name for your own")
 
 
 Layer: TypeAlias = Annotated[
@@ -172,6 +200,7 @@ Layer: TypeAlias = Annotated[
     | Annotated[DropLayer, Tag("drop")]
     | Annotated[DedupeLayer, Tag("dedupe")]
     | Annotated[ConcurrencyLimitLayer, Tag("concurrency_limit")]
-    | Annotated[OwnLayer, Tag("own")],
+    | Annotated[OwnLayer, Tag("own")]
+    | Annotated[PluginLayer, Tag("plugin")],
     Discriminator(layer_kind),
 ]

@@ -15,6 +15,7 @@ from streamflow.config.interpolation import interpolate
 from streamflow.config.layers import unknown_layer
 from streamflow.config.lines import KeyLines
 from streamflow.config.problems import Problem, from_validation
+from streamflow.config.sinks import holds_secret
 from streamflow.errors import ConfigError
 from streamflow.pipeline import App, Pipeline
 from streamflow.targets import load_target, shown
@@ -101,7 +102,9 @@ def _problem(detail: ErrorDetails, parsed: Mapping[str, Any]) -> Problem:
     path = _path_in_file(location, parsed, required=detail["type"] == "missing")
     if detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         return unknown_layer(path, detail.get("ctx", {}).get("tag"))
-    return from_validation(detail, path, found=_look_up(parsed, path), known=known_keys(location[:-1]))
+    secret = any(holds_secret(_look_up(parsed, path[:depth]), str(path[depth])) for depth in range(len(path)))
+    found = None if secret else _look_up(parsed, path)
+    return from_validation(detail, path, found=found, known=known_keys(location[:-1], _look_up(parsed, path[:-1])))
 
 
 def _path_in_file(location: tuple[int | str, ...], parsed: Mapping[str, Any], *, required: bool) -> KeyPath:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic.json_schema import GenerateJsonSchema
 
-from streamflow.config.document import AwsTable, Document, HttpTable, LambdaTable, PipelineTable
+from streamflow.config.document import AwsTable, BranchTable, Document, HttpTable, LambdaTable, PipelineTable
 from streamflow.config.layers import BUILT_IN, OwnLayer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pydantic import BaseModel
 
     from streamflow.config.table import Table
 
@@ -27,6 +29,7 @@ _TABLES: tuple[tuple[str, type[Table]], ...] = (
     ("`[aws]` and `[pipelines.NAME.aws]`", AwsTable),
     ("`[http]`", HttpTable),
     ("`[pipelines.NAME]`", PipelineTable),
+    ("`[pipelines.NAME.fan_out.BRANCH]`", BranchTable),
     ("`[pipelines.NAME.lambda]`", LambdaTable),
     *((f'`[[pipelines.NAME.middleware]]` with `type = "{name}"`', layer) for name, layer in BUILT_IN.items()),
     ('`[[pipelines.NAME.middleware]]` with `type = "module:name"`', OwnLayer),
@@ -52,32 +55,65 @@ def replace_tables(page: str) -> str:
 
 
 def _table(title: str, model: type[Table]) -> Iterator[str]:
+    yield from ("", f"### {title}", "", (model.__doc__ or "").replace("\n    ", " "), "")
+    yield from settings_rows(model)
+
+
+def settings_rows(model: type[BaseModel]) -> Iterator[str]:
+    """A table with a row for each key of the model, required ones first."""
+    yield from ("| key | type | default | meaning | example |", "|---|---|---|---|---|")
+    for each in settings(model):
+        yield f"| `{each.name}` | {each.type} | {each.default} | {each.meaning} | {each.example} |"
+
+
+class Setting(NamedTuple):
+    """One key, with everything about it as Markdown; `default` is `required` where there is none."""
+
+    name: str
+    type: str
+    default: str
+    meaning: str
+    example: str
+
+
+def settings(model: type[BaseModel]) -> Iterator[Setting]:
+    """The keys of the model, required ones first."""
     schema = model.model_json_schema()
     definitions = schema.get("$defs", {})
     required = schema.get("required", [])
-    yield from ("", f"### {title}", "", schema["description"].replace("\n", " "), "")
-    yield from ("| key | type | default | meaning | example |", "|---|---|---|---|---|")
-    for name, field in sorted(schema["properties"].items(), key=lambda item: item[0] not in required):
-        default = "required" if name in required else _default(field.get("default"))
-        example = _code(field["examples"][0]) if field.get("examples") else ""
-        meaning = field.get("description", "").replace("\n", " ")
-        yield f"| `{name}` | {_type(field, definitions)} | {default} | {meaning} | {example} |"
+    for name, field in sorted(schema.get("properties", {}).items(), key=lambda item: item[0] not in required):
+        yield Setting(
+            name=name,
+            type=_type(field, definitions),
+            default="required" if name in required else _default(field.get("default")),
+            meaning=field.get("description", "").replace("\n", " "),
+            example=_code(field["examples"][0]) if field.get("examples") else "",
+        )
 
 
 def _type(field: dict[str, Any], definitions: dict[str, Any]) -> str:
     if "anyOf" in field:
         return " or ".join(_type(each, definitions) for each in field["anyOf"] if each.get("type") != "null")
+    if field.get("format") == "password":
+        return "secret string"
     if "$ref" in field or "oneOf" in field:
-        return "table"
+        return _type(_resolved(field, definitions), definitions)
     if "patternProperties" in field:
         return "tables by name"
     if "const" in field or "enum" in field:
         return " or ".join(_code(each) for each in field.get("enum", [field.get("const")]))
+    if field.get("type") == "object":
+        return "table"
     if field.get("type") == "array":
         most = f"up to {field['maxItems']} " if "maxItems" in field else ""
         return f"array of {most}{_type(field['items'], definitions)}s"
     limits = " ".join(text.format(f"{field[key]:,}") for key, text in _LIMITS if key in field)
     return f"{field.get('type', 'any')}{' ' if limits else ''}{limits}"
+
+
+def _resolved(field: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    found = definitions.get(field.get("$ref", "").rpartition("/")[2], {})
+    return found if "enum" in found else {"type": "object"}
 
 
 def _default(value: object) -> str:

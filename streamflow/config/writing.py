@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Mapping
+
+from streamflow.sdk.declarations import SinkDeclaration
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _COMMENT_WIDTH = 118
@@ -36,6 +39,17 @@ def string(text: str) -> str:
 def value(found: object) -> str:
     """A boolean, a number or a string."""
     return str(found).lower() if isinstance(found, bool | int | float) else string(str(found))
+
+
+def inline(found: object) -> str:
+    """Any value of a table in one line: what `value` writes, arrays, tables, and declared sinks as the tables they are."""
+    if isinstance(found, SinkDeclaration):
+        return inline({"type": found.name, **found.settings.model_dump(exclude_unset=True)})
+    if isinstance(found, Mapping):
+        return "{ " + ", ".join(f"{key(name)} = {inline(each)}" for name, each in found.items()) + " }"
+    if isinstance(found, list | tuple):
+        return "[" + ", ".join(inline(each) for each in found) + "]"
+    return value(found)
 
 
 def comment(text: str) -> list[str]:

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 import anyio
 
 from streamflow import events
+from streamflow.engine.fencing import asked_of_sink
 from streamflow.errors import LeaseLostError, StoreError
+from streamflow.positions import PositionKind
+from streamflow.records import Shard
 from streamflow.rules.frontier import Frontier
 from streamflow.rules.pacing import STORE_BACKOFF
 
@@ -37,9 +40,9 @@ class Checkpoints:
     _noted: int = 0
 
     @classmethod
-    def of(cls, flow: Flow, held: HeldLease) -> Checkpoints:
-        """From what the lease says, for as many lanes as the pipeline has."""
-        rule = Frontier(held.lease.checkpoint, lanes=flow.options.parallelization_factor)
+    def of(cls, flow: Flow, held: HeldLease, start: Position) -> Checkpoints:
+        """From `start` on, for as many lanes as the pipeline has; the window is what the lease says."""
+        rule = Frontier(start, lanes=flow.options.parallelization_factor)
         return cls(flow, held, rule, held.lease.window)
 
     @property
@@ -95,6 +98,7 @@ class Checkpoints:
             frontier, window = self.frontier, self.window
             started = clock.monotonic()
             try:
+                await self._advance_sink(frontier)
                 await self.held.write(checkpoint=frontier, window=window)
             except StoreError as error:
                 failures += 1
@@ -114,6 +118,22 @@ class Checkpoints:
                 )
             )
             return
+
+    async def _advance_sink(self, frontier: Position) -> None:
+        """A sink that keeps the checkpoint is told of records that are settled although nothing of them was written.
+
+        Raises:
+            LeaseLostError: it has seen a newer owner.
+            StoreError: it did not take it.
+        """
+        fence = self.flow.fence
+        if fence is not None and frontier.kind is PositionKind.AFTER_SEQUENCE_NUMBER and self.held.valid:
+            await asked_of_sink(fence.advance(self._shard, self.held.lease.epoch, frontier))
+
+    @property
+    def _shard(self) -> Shard:
+        lease = self.held.lease
+        return Shard(stream_arn=lease.stream_arn, shard_id=lease.shard_id, parents=lease.parents)
 
     async def store_last(self) -> None:
         """Store the frontier before the shard is let go; a lost lease leaves nothing to store."""

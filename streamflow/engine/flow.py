@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from streamflow.events import Event
     from streamflow.pipeline import PipelineOptions
     from streamflow.positions import Position
-    from streamflow.protocols import Destination, Handler, Observer, Source, StateStore, StreamInfo
+    from streamflow.protocols import (
+        Destination,
+        Handler,
+        Observer,
+        Source,
+        StateStore,
+        StreamInfo,
+        TransactionalWriter,
+    )
     from streamflow.rules.filters import Filters
 
 _logger = logging.getLogger("streamflow")
@@ -76,6 +84,8 @@ class Flow:
     around: Surroundings
     accepts: Filters | None = None
     destinations: Sequence[Destination] = ()
+    fence: TransactionalWriter | None = None
+    """The handler where it is a sink that keeps the checkpoint itself: it decides where each shard goes on."""
     event_bytes_max: int | None = None
     """Where the handler takes an encoded event: the most it may have, also for a single record."""
     stopping: anyio.Event = field(default_factory=anyio.Event)

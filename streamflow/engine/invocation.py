@@ -16,10 +16,12 @@ from streamflow.errors import (
     MalformedRecordError,
     PartialFailure,
     PluginError,
+    RecordRefusedError,
     SinkBusyError,
 )
+from streamflow.failures import RecordsFailedError
 from streamflow.records import newest_outline
-from streamflow.rules.attempts import Failed, NotDelivered, PartlyFailed, Succeeded
+from streamflow.rules.attempts import Failed, NotDelivered, PartlyFailed, SomeFailed, Succeeded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +71,10 @@ def ends_this_task(error: BaseException) -> bool:
 
 def busy_for_s(error: SinkBusyError) -> float | None:
     """How long a busy sink wants to be left alone, at least 50 ms; None where it does not say so sensibly."""
-    asked: object = error.retry_after_s
+    return _sensible(error.retry_after_s)
+
+
+def _sensible(asked: object) -> float | None:
     return max(float(asked), _BUSY_MIN_S) if isinstance(asked, int | float) and math.isfinite(asked) else None
 
 
@@ -89,8 +94,37 @@ def outcome_of(batch: Batch, error: Exception | None) -> Outcome:
             return NotDelivered(busy_for_s(error))
         case PartialFailure():
             return PartlyFailed(first_failed(batch, error))
+        case RecordsFailedError():
+            return _some_failed(batch, error)
         case _:
             return Failed()
+
+
+def _some_failed(batch: Batch, error: RecordsFailedError) -> Outcome:
+    """The failures by place; the whole batch has failed where they do not name records of this batch only."""
+    places = {id(record): place for place, record in enumerate(batch.records)}
+    kinds: dict[str, list[int]] = {"failed": [], "refused": [], "waiting": []}
+    try:
+        for failure in error.failures:
+            kinds[failure.kind].append(places[id(failure.record)])
+    except (KeyError, TypeError, AttributeError):
+        return Failed()
+    if not any(kinds.values()):
+        return Failed()
+    return SomeFailed(
+        failed=sorted(kinds["failed"]),
+        refused=sorted(kinds["refused"]),
+        waiting=sorted(kinds["waiting"]),
+        retry_after_s=_sensible(error.retry_after_s),
+    )
+
+
+def reason_of(error: Exception | None, records: Sequence[Record]) -> Exception | None:
+    """Why these records are given up: of an error that tells records apart, what it says of the first of them."""
+    if not isinstance(error, RecordsFailedError) or not records:
+        return error
+    reasons = [failure for failure in error.failures if failure.record is records[0]]
+    return RecordRefusedError(reasons[0].reason) if reasons and reasons[0].kind == "refused" else error
 
 
 def first_failed(batch: Batch, error: PartialFailure) -> int:

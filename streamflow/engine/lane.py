@@ -11,9 +11,10 @@ from streamflow import events
 from streamflow.batches import Batch
 from streamflow.dead_letters import DiscardedBatch, readable_item_key
 from streamflow.engine.giving_up import function_error, send
-from streamflow.engine.invocation import batch_delivered, batch_failed, invoke, outcome_of, too_large
+from streamflow.engine.invocation import batch_delivered, batch_failed, invoke, outcome_of, reason_of, too_large
 from streamflow.errors import (
     EventTooLargeError,
+    FencedError,
     LeaseLostError,
     MalformedRecordError,
     NotFoundError,
@@ -28,6 +29,7 @@ from streamflow.rules.attempts import (
     PartlyFailed,
     Pause,
     Settle,
+    SomeFailed,
     Succeeded,
 )
 from streamflow.rules.frontier import Remains
@@ -77,6 +79,7 @@ class Lane:
             bisect=options.bisect_batch_on_function_error or options.on_poison == "park_key",
             age_max_s=None if options.maximum_record_age_s == -1 else options.maximum_record_age_s,
             created_at_s=self._created_at_s,
+            refusals=options.on_poison != "block",
         )
 
     async def run(self) -> bool:
@@ -242,6 +245,8 @@ class Lane:
                     batch, self._error, handler_s=self._handler_s, retry_after_s=retry_after_s, now_s=clock.wall()
                 )
             )
+        if isinstance(error, FencedError):
+            raise LeaseLostError(f"the sink has seen a newer owner of {shared.shard.shard_id}: {error}")
         return following
 
     def _delivered(self, batch: Batch, records: Sequence[Record]) -> events.BatchDelivered:
@@ -293,7 +298,8 @@ class Lane:
     def _outcome(self, batch: Batch, error: Exception | None) -> Outcome:
         """What came of it; a state that cannot be kept fails the invocation that left it."""
         outcome = outcome_of(batch, error)
-        progress = isinstance(outcome, Succeeded) or (isinstance(outcome, PartlyFailed) and outcome.first > 0)
+        partly = isinstance(outcome, SomeFailed) or (isinstance(outcome, PartlyFailed) and outcome.first > 0)
+        progress = isinstance(outcome, Succeeded) or partly
         if progress and self.windows is not None and batch.records and batch.window is not None:
             try:
                 self.windows.keep(batch.window)
@@ -308,7 +314,7 @@ class Lane:
         """Park the records' item, or send the records to every destination; False: the flow stopped before that."""
         shared = self.shared
         flow, parked = shared.flow, shared.parked
-        poison = discard.condition == "RetryAttemptsExhausted" and flow.options.on_poison == "park_key"
+        poison = discard.condition != "RecordAgeExceeded" and flow.options.on_poison == "park_key"
         key = readable_item_key(discard.records[0]) if poison else None
         if key is None:
             return await self._discard(discard)
@@ -317,7 +323,13 @@ class Lane:
             attempts.resume(discard)
             return True
         followers = attempts.set_aside(lambda record: readable_item_key(record) == key)
-        if not await parked.open(discard.records, followers, error=self._error, invoke_count=discard.invoke_count):
+        if not await parked.open(
+            discard.records,
+            followers,
+            condition=discard.condition,
+            error=reason_of(self._error, discard.records),
+            invoke_count=discard.invoke_count,
+        ):
             return False
         self._settled([*discard.records, *followers])
         return True
@@ -330,7 +342,7 @@ class Lane:
             condition=discard.condition,
             invoke_count=discard.invoke_count,
             discarded_at_s=shared.flow.around.clock.wall(),
-            error=self._error,
+            error=reason_of(self._error, discard.records),
             responded=responded,
             function_error=function_error(self._error) if responded else None,
         )

@@ -18,7 +18,7 @@ from streamflow.rules.pacing import STORE_BACKOFF
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamflow.dead_letters import DeadLetter
+    from streamflow.dead_letters import Condition, DeadLetter
     from streamflow.engine.flow import Flow
     from streamflow.records import Record
 
@@ -83,11 +83,12 @@ class ParkedItems:
         poison: Sequence[Record],
         followers: Sequence[Record],
         *,
+        condition: Condition,
         error: BaseException | None,
         invoke_count: int,
     ) -> bool:
         """Park an item: the record that failed, and what followed it. False: the flow stopped before."""
-        letters = self._letters(poison, "RetryAttemptsExhausted", error=error, invoke_count=invoke_count)
+        letters = self._letters(poison, condition, error=error, invoke_count=invoke_count)
         keys = {letter.item_key for letter in letters}
         if await self._park([*letters, *self._letters(followers, "KeyParked")], opening=True) is None:
             return False

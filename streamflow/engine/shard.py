@@ -14,6 +14,7 @@ from streamflow.engine.buffer import ShardBuffer
 from streamflow.engine.checkpoints import Checkpoints
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.discovery import look_up_children
+from streamflow.engine.fencing import start_of
 from streamflow.engine.parking import ParkedItems
 from streamflow.engine.reader import read_shard
 from streamflow.errors import LeaseLostError, NotFoundError, SourceError, StoreError, TrimmedError, leading_error
@@ -43,6 +44,8 @@ class ShardWork:
     _cut_off: bool = False
     """A batch was given up while the handler had it: the lease is left to run out instead of being released."""
     _abandoned: int = 0
+    _behind_gap: bool = False
+    """Records were lost, and the lease says where to go on: not a sink that waits for them."""
 
     async def run(self) -> None:
         """Work on the shard.
@@ -107,16 +110,19 @@ class ShardWork:
         """
         flow, held = self.flow, self.held
         shard = Shard(stream_arn=held.lease.stream_arn, shard_id=held.shard_id, parents=held.lease.parents)
-        if (parked := await ParkedItems.load(flow, held.shard_id)) is None:
+        start = held.lease.checkpoint if self._behind_gap else await start_of(flow, held, shard)
+        if start is None or (parked := await ParkedItems.load(flow, held.shard_id)) is None:
             return False
-        checkpoints = Checkpoints.of(flow, held)
+        checkpoints = Checkpoints.of(flow, held, start)
         buffer = self._buffer(shard, checkpoints)
         delivery = Delivery(
             Assignment(flow=flow, shard=shard, held=held, buffer=buffer, checkpoints=checkpoints, parked=parked)
         )
-        cursor = flow.cursors.pop(held.shard_id, None)
+        # A pinned tip is where the lease says, and no sink knows of it.
+        pinned = flow.cursors.pop(held.shard_id, None)
+        cursor = pinned if start == held.lease.checkpoint else None
         try:
-            async with flow.source.open(shard, held.lease.checkpoint, cursor=cursor) as reader:
+            async with flow.source.open(shard, start, cursor=cursor) as reader:
                 finished = await self._tend(reader, buffer, delivery, checkpoints)
         finally:
             self._cut_off = delivery.in_flight
@@ -206,6 +212,7 @@ class ShardWork:
         gap = Gap(lost_from=lost_from, found_at_s=flow.around.clock.wall(), cause=cause)
         gaps = (*held.lease.gaps, gap)[-_GAPS_KEPT:]
         await self._write(gaps=gaps) if resume is None else await self._write(gaps=gaps, checkpoint=resume)
+        self._behind_gap = True
 
     async def _end(self) -> tuple[str, ...]:
         """Store that the shard is done, with its children where the service shows them already."""

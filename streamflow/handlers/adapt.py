@@ -4,28 +4,49 @@ from __future__ import annotations
 
 import inspect
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from streamflow.errors import ConfigError, PluginError, StreamflowError
 from streamflow.handlers.lambda_function import open_lambda_function
 from streamflow.handlers.responses import is_unrun
 from streamflow.handlers.threads import Threads
 from streamflow.pipeline import LambdaFunction
+from streamflow.sdk.declarations import SinkDeclaration
 from streamflow.targets import shown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from streamflow.batches import Batch
     from streamflow.pipeline import HandlerLike
-    from streamflow.protocols import Handler, Sink
+    from streamflow.protocols import Handler, Sink, TransactionalWriter, Writer
+    from streamflow.sdk.context import SinkContext
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHandler:
+    """`fence` is set where the handler is a sink that keeps the checkpoint itself."""
+
+    call: Handler
+    fence: TransactionalWriter | None = None
+
+    def __call__(self, batch: Batch, /) -> Awaitable[None]:
+        return self.call(batch)
+
+    async def write(self, batch: Batch, /) -> None:
+        """The same under the name that a `Writer` has for it."""
+        await self.call(batch)
 
 
 @asynccontextmanager
-async def open_handler(handler: HandlerLike, *, pipeline: str) -> AsyncIterator[Handler]:
-    """Open the handler for the length of the block.
+async def open_handler(
+    handler: HandlerLike, *, pipeline: str, context: SinkContext | None = None
+) -> AsyncIterator[OpenHandler]:
+    """Open the handler for the length of the block. `context` is for sinks of plugins.
 
     A plain function runs in a thread. A thread cannot be stopped: where a timeout or a shutdown gives up on it, the call
     goes on in the background and its effects may still land, beside those of the retry.
@@ -41,23 +62,33 @@ async def open_handler(handler: HandlerLike, *, pipeline: str) -> AsyncIterator[
         raise ConfigError(f"handler {_name(handler)} of pipeline {pipeline!r} is a class: give an object of it")
     if isinstance(handler, LambdaFunction):
         async with open_lambda_function(handler) as opened:
+            yield OpenHandler(opened)
+    elif isinstance(handler, SinkDeclaration):
+        if context is None:
+            raise ConfigError(
+                f"sink {handler.name} of pipeline {pipeline!r} is declared, and needs a pipeline to be opened"
+            )
+        transactional = handler.capabilities.idempotence == "transactional"
+        async with _open_sink(handler.open(context), handler.name, pipeline, transactional=transactional) as opened:
             yield opened
     elif hasattr(handler, "__aenter__"):
-        async with _open_sink(handler, pipeline) as opened:
+        async with _open_sink(handler, _name(handler), pipeline) as opened:
             yield opened
     else:
-        yield _adapt(handler, pipeline)
+        yield OpenHandler(_adapt(handler, pipeline))
 
 
 @asynccontextmanager
-async def _open_sink(sink: Sink, pipeline: str) -> AsyncIterator[Handler]:
+async def _open_sink(
+    sink: Sink | AbstractAsyncContextManager[Writer], name: str, pipeline: str, *, transactional: bool = False
+) -> AsyncIterator[OpenHandler]:
     """The sink's writer while the sink is open. A sink cannot hide the error that ends the run."""
-    name = _name(sink)
     with _blamed_on(name, "cannot be opened"):
         writer = await sink.__aenter__()
     ended_by: BaseException | None = None
     try:
-        yield _adapt(_write(writer, name, pipeline), pipeline)
+        write = _adapt(_write(writer, name, pipeline), pipeline)
+        yield OpenHandler(write, _fence(writer, name) if transactional else None)
     except BaseException as error:
         ended_by = error
         raise
@@ -75,6 +106,12 @@ def _write(writer: object, sink: str, pipeline: str) -> Callable[[Batch], Any]:
             plugin=sink,
         )
     return write
+
+
+def _fence(writer: object, sink: str) -> TransactionalWriter:
+    if not (hasattr(writer, "fence") and hasattr(writer, "advance")):
+        raise PluginError(f"sink {sink} says that it is transactional, and has no fence and advance", plugin=sink)
+    return cast("TransactionalWriter", writer)
 
 
 @contextmanager

@@ -19,8 +19,9 @@ import orjson
 
 from streamflow.clock import SystemClock, thread_monotonic
 from streamflow.errors import ConfigError, HandlerTimeoutError, LambdaFunctionError
-from streamflow.handlers.responses import accept_response, encode_response
+from streamflow.handlers.responses import encode_response
 from streamflow.handlers.threads import Threads
+from streamflow.rules.responses import accept_response
 from streamflow.targets import code_line, load_target
 
 if TYPE_CHECKING:

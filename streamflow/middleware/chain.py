@@ -10,9 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from streamflow.errors import ConfigError, UnaccountedRecordsError
+from streamflow.failures import RecordsFailedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
+    from collections.abc import Set as AbstractSet
 
     from streamflow.batches import Batch
     from streamflow.protocols import Handler, Middleware
@@ -57,11 +59,30 @@ def _step(layer: Middleware, call_next: Handler, batch: Batch) -> Awaitable[None
 async def _deliver(handler: Handler, batch: Batch) -> None:
     # The final invocation of a tumbling window has no records, and is one all the same.
     if batch.records or (batch.window is not None and batch.window.is_final):
-        await handler(batch)
+        drops = batch.ledger.drops
+        try:
+            await handler(batch)
+        except RecordsFailedError as error:
+            # What it does not name is done.
+            _enter(batch, {id(failure.record) for failure in error.failures} | batch.ledger.dropped_since(drops))
+            raise
+        if batch.ledger.drops > drops:
+            _enter(batch, batch.ledger.dropped_since(drops))
+            return
     batch.ledger.deliver(batch.records)
 
 
+def _enter(batch: Batch, without: AbstractSet[int]) -> None:
+    batch.ledger.deliver([record for record in batch.records if id(record) not in without])
+
+
 async def _account(inner: Handler, batch: Batch) -> None:
-    await inner(batch)
+    try:
+        await inner(batch)
+    except RecordsFailedError as error:
+        failed = {id(failure.record) for failure in error.failures}
+        if lost := [record for record in batch.ledger.unaccounted() if id(record) not in failed]:
+            raise UnaccountedRecordsError([record.sequence_number for record in lost]) from error
+        raise
     if unaccounted := batch.ledger.unaccounted():
         raise UnaccountedRecordsError([record.sequence_number for record in unaccounted])

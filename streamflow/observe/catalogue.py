@@ -20,7 +20,7 @@ _DURATIONS_S = tuple(0.001 * 2**power for power in range(18))
 # The service rounds creation times down to the second, so nothing below half a second means anything; 24 h is retention.
 _LATENCIES_S = (0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 900, 3_600, 10_800, 21_600, 43_200, 86_400)
 # Why records are given up: both of the words that Lambda has for streams.
-CONDITIONS = ("RetryAttemptsExhausted", "RecordAgeExceeded")
+CONDITIONS = ("RetryAttemptsExhausted", "RecordAgeExceeded", "RecordRefused")
 # 10 000 is the largest batch an event source mapping allows.
 _BATCH_RECORDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 # 1 KiB to 16 MiB; an invocation takes 6 MB.
@@ -167,14 +167,22 @@ RECORDS_DROPPED = Metric(
     meaning="Records that middleware left out aloud, by its reason (at most 50 reasons per pipeline, then `_other`).",
     remedy="A reason that should be rare and grows: look at the predicate of that layer.",
 )
+RECORDS_SUPPRESSED = Metric(
+    name="streamflow_records_suppressed_total",
+    kind="counter",
+    unit="records",
+    labels=("pipeline",),
+    meaning="Records that changed nothing at the sink, because it had them, or newer ones, already; they count as delivered.",
+    remedy="Many of them after a restart are repetitions. Many at all times: two pipelines write to one target.",
+)
 RECORDS_DEAD_LETTERED = Metric(
     name="streamflow_records_dead_lettered_total",
     kind="counter",
     unit="records",
     labels=("pipeline", "condition"),
     values=CONDITIONS,
-    meaning="Records given up after their retries or their age, and taken by every destination of on_failure "
-    "(OnFailureDestinationDeliveredEventCount).",
+    meaning="Records given up after their retries or their age, or refused by a sink, and taken by every destination of "
+    "on_failure (OnFailureDestinationDeliveredEventCount).",
     remedy="Look at them where on_failure says, mend the handler, and deliver them again.",
 )
 RECORDS_LOST = Metric(

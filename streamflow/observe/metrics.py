@@ -35,6 +35,7 @@ from streamflow.events import (
     ReadFailed,
     RecordsDiscarded,
     RecordsParked,
+    RecordsSuppressed,
     RecordsTrimmed,
     ShardAwaitingChildren,
     ShardClosed,
@@ -133,6 +134,8 @@ class Metrics:
                 self._count(catalogue.ITERATORS_EXPIRED, 1, event.pipeline)
             case RecordsTrimmed():
                 self._count(catalogue.TRIMMED_GAPS, 1, event.pipeline)
+            case RecordsSuppressed():
+                self._count(catalogue.RECORDS_SUPPRESSED, event.records, event.pipeline)
             case LoopBlocked():
                 self._count(catalogue.LOOP_BLOCKED, event.blocked_s)
             case CheckpointStored() | CheckpointFailed() | LeaseTaken() | LeaseLost() | LeaseReleased():

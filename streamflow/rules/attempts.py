@@ -6,6 +6,9 @@ The rules are Lambda's (esm.md 3), seen from one lane, in which one invocation r
 - a partial failure settles what is before the first failed record; the rest is a new batch, without a pause;
 - records beyond the age leave before each invocation, and only they;
 - an invocation that never reached the handler does not count.
+
+A sink may say more than Lambda's handlers can, record by record (`SomeFailed`): what it has written is settled, what it
+refuses is given up without a retry, and the rest comes again after a pause.
 """
 
 from __future__ import annotations
@@ -80,6 +83,20 @@ class PartlyFailed:
     first: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SomeFailed:
+    """Single records of the invoked ones are not done, by ascending index; all others are.
+
+    `failed` were tried, `refused` never will be taken, and `waiting` were not tried.
+    """
+
+    failed: Sequence[int] = ()
+    refused: Sequence[int] = ()
+    waiting: Sequence[int] = ()
+    retry_after_s: float | None = None
+    """The pause that was asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class NotDelivered:
     """The records did not reach the handler: come again after `retry_after_s`, or after a backoff where it is None."""
@@ -87,17 +104,21 @@ class NotDelivered:
     retry_after_s: float | None = None
 
 
-Outcome: TypeAlias = Succeeded | Failed | PartlyFailed | NotDelivered
+Outcome: TypeAlias = Succeeded | Failed | PartlyFailed | SomeFailed | NotDelivered
 
 # --- the rules -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptRules(Generic[R]):
-    """`retries_max` -1 never gives up, `age_max_s` None knows no age. `created_at_s` is only asked where there is one."""
+    """`retries_max` -1 never gives up, `age_max_s` None knows no age. `created_at_s` is only asked where there is one.
+
+    Without `refusals`, a record that is refused is tried again like one that failed.
+    """
 
     retries_max: int = -1
     bisect: bool = False
+    refusals: bool = True
     age_max_s: float | None = None
     created_at_s: Callable[[R], float]
 
@@ -159,6 +180,9 @@ class Attempts(Generic[R]):
             self._actions.append(Pause(self._backoff(job.undelivered) if delay_s is None else delay_s))
             return
         job.invoked += 1
+        if isinstance(outcome, SomeFailed):
+            self._some_failed(job, outcome)
+            return
         job.undelivered = 0
         match outcome:
             case Succeeded():
@@ -195,11 +219,49 @@ class Attempts(Generic[R]):
         if self._rules.bisect and len(job.records) > 1:
             middle = len(job.records) // 2
             self._jobs[-1:] = [_Job(job.records[middle:]), _Job(job.records[:middle])]
-        elif self._rules.retries_max != -1 and job.invoked > self._rules.retries_max:
+        elif self._exhausted(job):
             self._jobs.pop()
             self._actions.append(self._discard(job.records, "RetryAttemptsExhausted", job))
         else:
             self._actions.append(Pause(self._backoff(job.invoked)))
+
+    def _some_failed(self, job: _Job[R], outcome: SomeFailed) -> None:
+        """Settle what is done, give up what is refused or out of retries, and keep the rest as the next job, in order."""
+        records = job.records
+        failed, refused, waiting = set(outcome.failed), set(outcome.refused), set(outcome.waiting)
+        if not self._rules.refusals:
+            failed, refused = failed | refused, set()
+        exhausted: set[int] = set()
+        if self._exhausted(job):
+            exhausted, failed = failed, exhausted
+        self._jobs.pop()
+        left = failed | refused | waiting | exhausted
+        if len(left) < len(records):
+            self._actions.append(Settle([record for place, record in enumerate(records) if place not in left]))
+        for place in sorted(refused):
+            self._actions.append(self._discard([records[place]], "RecordRefused", job))
+        # Who bisects wants to know of each record by itself.
+        for group in [{place} for place in sorted(exhausted)] if self._rules.bisect else [exhausted]:
+            if group:
+                self._actions.append(self._discard(_at(records, group), "RetryAttemptsExhausted", job))
+        if again := failed | waiting:
+            self._keep(job, again, tried=bool(failed), anew=bool(exhausted))
+            if failed or not refused or outcome.retry_after_s is not None:
+                delay_s = outcome.retry_after_s
+                failures = job.invoked if failed else self._jobs[-1].undelivered
+                self._actions.append(Pause(self._backoff(failures) if delay_s is None else delay_s))
+
+    def _keep(self, job: _Job[R], again: set[int], *, tried: bool, anew: bool) -> None:
+        """These records come again. An invocation in which they only waited does not count for them."""
+        unchanged = len(again) == len(job.records)
+        kept = _Job(_at(job.records, again), invoked=0 if anew else job.invoked, unchanged=unchanged)
+        if not tried:
+            kept.invoked = max(0, kept.invoked - 1)
+            kept.undelivered = job.undelivered + 1
+        self._jobs.append(kept)
+
+    def _exhausted(self, job: _Job[R]) -> bool:
+        return self._rules.retries_max != -1 and job.invoked > self._rules.retries_max
 
     def _until_age(self, delay_s: float, now_s: float) -> float:
         """No pause lasts longer than the oldest record may, by more than a millisecond, which absorbs rounding."""
@@ -230,3 +292,7 @@ class Attempts(Generic[R]):
     @staticmethod
     def _discard(records: Sequence[R], condition: Condition, job: _Job[R]) -> Discard[R]:
         return Discard(records=records, condition=condition, invoke_count=max(1, job.invoked))
+
+
+def _at(records: Sequence[R], places: set[int]) -> list[R]:
+    return [records[place] for place in sorted(places)]

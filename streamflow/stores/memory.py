@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
+from streamflow.errors import ConfigError
+from streamflow.sdk.declarations import StorePlugin
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
     from streamflow.dead_letters import DeadLetter, Drawer, LetterQuery
     from streamflow.leases import Lease, LeaseKey
@@ -112,3 +116,19 @@ def _matches(letter: DeadLetter, query: LetterQuery, ids: frozenset[int]) -> boo
         and (not ids or letter.id in ids)
         and letter.id > query.after_id
     )
+
+
+@asynccontextmanager
+async def _open_url(url: str) -> AsyncIterator[MemoryStore]:
+    if url != "memory:":
+        raise ConfigError("store: the store in memory has the URL memory: and nothing behind it")
+    yield MemoryStore()
+
+
+memory = StorePlugin(
+    name="memory",
+    api_version="1.0",
+    summary="Nothing durable: for tests, and for reading without a trace.",
+    url_example="memory:",
+    open=_open_url,
+)

@@ -7,15 +7,19 @@ on a network file system.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamflow.errors import ConfigError
+from streamflow.sdk.declarations import StorePlugin
 from streamflow.stores.sqlite_leases import SqliteLeases
 from streamflow.stores.sqlite_letters import SqliteLetters
 from streamflow.stores.sqlite_writer import open_writer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-    from pathlib import Path
+
+_URL = "sqlite:///"
 
 
 class SqliteStore(SqliteLeases, SqliteLetters):
@@ -31,3 +35,21 @@ async def open_sqlite_store(path: Path) -> AsyncIterator[SqliteStore]:
     """
     async with open_writer(path) as writer:
         yield SqliteStore(writer)
+
+
+@asynccontextmanager
+async def _open_url(url: str) -> AsyncIterator[SqliteStore]:
+    path = url.removeprefix(_URL)
+    if path in {url, ""}:
+        raise ConfigError(f"store: {url!r} names no file: write {_URL}PATH, with four slashes before an absolute path")
+    async with open_sqlite_store(Path(path)) as store:
+        yield store
+
+
+sqlite = StorePlugin(
+    name="sqlite",
+    api_version="1.0",
+    summary="A SQLite file, for any number of processes on one host.",
+    url_example="sqlite:///orders.db",
+    open=_open_url,
+)

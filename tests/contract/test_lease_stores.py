@@ -11,9 +11,9 @@ import pytest
 from lease_store_contract import LEASE, STREAM_ARN, LeaseStoreContract
 
 from streamflow.errors import ConfigError
+from streamflow.plugins import open_store
 from streamflow.stores.memory import MemoryStore
 from streamflow.stores.sqlite import SqliteStore, open_sqlite_store
-from streamflow.stores.url import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -91,8 +91,21 @@ async def test_four_slashes_name_an_absolute_path(tmp_path: Path) -> None:
     assert (tmp_path / "leases.db").exists()
 
 
-@pytest.mark.parametrize("url", ["", "sqlite:///", "sqlite:leases.db", "postgres://db", "memory"])
-async def test_a_url_of_no_store_is_refused_with_those_there_are(url: str) -> None:
-    with pytest.raises(ConfigError, match="sqlite:///PATH, memory:"):
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("", "installed: memory, sqlite"),
+        ("nowhere://user:geheim@db", "installed: memory, sqlite"),
+        ("sqlit:///leases.db", "did you mean sqlite?"),
+        ("sqlite:///", "write sqlite:///PATH"),
+        ("sqlite:leases.db", "write sqlite:///PATH"),
+        ("memory", "has the URL memory:"),
+        ("memory:leases", "has the URL memory:"),
+    ],
+)
+async def test_a_url_of_no_store_is_refused_with_the_reason(url: str, reason: str) -> None:
+    with pytest.raises(ConfigError) as raised:
         async with open_store(url):
             pass
+    assert reason in str(raised.value)
+    assert "geheim" not in str(raised.value)

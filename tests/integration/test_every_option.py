@@ -18,7 +18,7 @@ import pytest
 from streamflow.clock import SystemClock
 from streamflow.dead_letters import LetterQuery
 from streamflow.pipeline import LambdaFunction, PipelineOptions
-from streamflow.stores.url import open_store
+from streamflow.plugins import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

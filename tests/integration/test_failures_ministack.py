@@ -15,8 +15,8 @@ from streamflow import App, AwsOptions, Batch, Pipeline, events, running
 from streamflow.dead_letters import LetterQuery
 from streamflow.errors import DestinationError
 from streamflow.leases import STREAM_ROW
+from streamflow.plugins import open_store
 from streamflow.positions import Position
-from streamflow.stores.url import open_store
 from streamflow.testing import MemorySource
 from streamflow.testing.controls import Controls
 

@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from streamflow.dead_letters import LetterQuery
-from streamflow.stores.url import open_store
+from streamflow.plugins import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

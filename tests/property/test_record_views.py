@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from decimal import Context, Decimal
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from streamflow.batches import Batch
 from streamflow.errors import MalformedRecordError
 from streamflow.positions import Position, PositionKind
 from streamflow.records import Record, Shard
+from wire_items import items, numbers, texts
 
 SHARD = Shard(
     stream_arn="arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000",
@@ -25,37 +26,6 @@ SHARD = Shard(
 )
 SEQUENCE_NUMBER = "1100000000017450224518"
 SECRET = "geheim"
-
-# --- items -----------------------------------------------------------------------------------------------------------
-
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-digits = st.text("0123456789", min_size=1, max_size=38).map(lambda text: text.lstrip("0") or "0")
-numbers = st.builds(
-    lambda sign, text, exponent: str(Context(prec=38).create_decimal(f"{sign}{text}E{exponent}")),
-    st.sampled_from(["", "-"]),
-    digits,
-    st.integers(-125, 87),
-)
-binaries = st.binary(max_size=30).map(lambda data: base64.b64encode(data).decode())
-scalars = (
-    texts.map(lambda value: {"S": value})
-    | numbers.map(lambda value: {"N": value})
-    | binaries.map(lambda value: {"B": value})
-    | st.booleans().map(lambda value: {"BOOL": value})
-    | st.just({"NULL": True})
-    | st.lists(texts, min_size=1, max_size=4, unique=True).map(lambda values: {"SS": values})
-    | st.lists(numbers, min_size=1, max_size=4, unique=True).map(lambda values: {"NS": values})
-    | st.lists(binaries, min_size=1, max_size=4, unique=True).map(lambda values: {"BS": values})
-)
-values = st.recursive(
-    scalars,
-    lambda inner: (
-        st.lists(inner, max_size=4).map(lambda members: {"L": members})
-        | st.dictionaries(texts, inner, max_size=4).map(lambda members: {"M": members})
-    ),
-    max_leaves=10,
-)
-items = st.dictionaries(texts, values, max_size=6)
 
 
 def as_boto3_reads(item: dict[str, Any]) -> dict[str, Any]:

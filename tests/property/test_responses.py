@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from streamflow.batches import Batch, Window
 from streamflow.errors import LambdaFunctionError, PartialFailure
 from streamflow.handlers.lambda_function import open_lambda_function
-from streamflow.handlers.responses import read_response
 from streamflow.pipeline import LambdaFunction
 from streamflow.records import Record, Shard
+from streamflow.rules.responses import read_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from streamflow import events
-from streamflow.handlers.responses import accept_response
 from streamflow.positions import Position
+from streamflow.rules.responses import accept_response
 from virtual import VirtualLoop
 from world import World
 

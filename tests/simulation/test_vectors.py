@@ -15,9 +15,9 @@ import pytest
 from streamflow import events
 from streamflow.destinations.invocation_record import MappingIdentity, invocation_record
 from streamflow.errors import ConfigError, LambdaFunctionError, SinkBusyError
-from streamflow.handlers.responses import read_response
 from streamflow.observe.progress import Progress
 from streamflow.pipeline import App, Pipeline
+from streamflow.rules.responses import read_response
 from virtual import VirtualLoop
 from world import World
 

@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 # A room is a module or a folder directly below streamflow/. Imports point to a lower level.
 LEVELS: dict[str, int] = {
     "records": 0, "batches": 0, "positions": 0, "attributes": 0, "leases": 0, "dead_letters": 0, "errors": 0,
-    "clock": 0, "targets": 0,
+    "clock": 0, "targets": 0, "payloads": 0, "failures": 0,
     "events": 1, "protocols": 1,
-    "rules": 2, "pipeline": 2,
+    "rules": 2, "sdk": 2, "pipeline": 2,
     "aws": 3, "sources": 3, "stores": 3, "sinks": 3, "handlers": 3, "middleware": 3, "destinations": 3, "observe": 3,
     "engine": 4,
-    "plugins": 5, "config": 5,
-    "admin": 6, "testing": 6,
-    "launch": 7,
-    "cli": 8,
+    "plugins": 5,
+    "config": 6,
+    "admin": 7,
+    "launch": 8,
+    "testing": 9,
+    "cli": 10,
 }  # fmt: skip
 
 # Level 4 is handed level 3 through protocols: it may import what is below, but not this.
@@ -37,7 +39,9 @@ CONTRACT_LEVELS = frozenset({0, 1})
 # What the package itself knows, at no price: everything else on it is a name from some room.
 _OF_THE_PACKAGE = frozenset({"streamflow.__version__", "streamflow.__file__", "streamflow.__path__"})
 
-SIDEWAYS_ALLOWED = frozenset({("sources", "aws"), ("destinations", "aws"), ("pipeline", "rules")})
+SIDEWAYS_ALLOWED = frozenset(
+    {("sources", "aws"), ("destinations", "aws"), ("pipeline", "rules"), ("pipeline", "sdk"), ("sdk", "rules")}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +214,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 # --- documents -------------------------------------------------------------------------------------------------------
 
-_LISTED = re.compile(r"^- (?P<paths>`[\w/]+\.py`(?:, `[\w/]+\.py`)*): \S.*\.$")
+_LISTED = re.compile(r"^- (?P<paths>`[\w/]+(?:\.py|/)`(?:, `[\w/]+(?:\.py|/)`)*): \S.*\.$")
 _LINK = re.compile(r"\[[^\]\n]*\]\((?P<target>[^)\s]+)\)")
 _CODE = re.compile(r"^(?P<fence>```+|~~~+).*?^(?P=fence)\s*$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 
@@ -225,10 +229,14 @@ def listed_modules(architecture: str) -> list[str]:
 
 
 def differences(listed: list[str], tree: frozenset[str]) -> list[str]:
-    """What the list and the tree do not share, and what is listed twice."""
+    """What the list and the tree do not share, and what is listed twice. A folder (`rules/`) stands for all in it."""
+    folders = tuple(path for path in listed if path.endswith("/"))
+    covered = {path for path in tree if folders and path.startswith(folders)}
+    empty = {folder for folder in folders if not any(path.startswith(folder) for path in tree)}
     return [
-        *(f"{path} exists and is not listed" for path in sorted(tree - set(listed))),
-        *(f"{path} is listed and does not exist" for path in sorted(set(listed) - tree)),
+        *(f"{path} exists and is not listed" for path in sorted(tree - covered - set(listed))),
+        *(f"{path} is listed and does not exist" for path in sorted((set(listed) - set(folders) - tree) | empty)),
+        *(f"{path} is listed twice" for path in sorted(covered & set(listed))),
         *(f"{path} is listed twice" for path in sorted({path for path in listed if listed.count(path) > 1})),
     ]
 

@@ -11,7 +11,6 @@ import pytest
 
 from streamflow.batches import Batch
 from streamflow.errors import LambdaFunctionError, PartialFailure
-from streamflow.handlers.responses import accept_response
 from streamflow.records import Record, Shard
 from streamflow.rules.attempts import (
     AttemptRules,
@@ -25,6 +24,7 @@ from streamflow.rules.attempts import (
     Settle,
     Succeeded,
 )
+from streamflow.rules.responses import accept_response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

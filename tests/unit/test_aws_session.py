@@ -189,3 +189,42 @@ async def test_a_cold_call_may_be_told_not_to_repeat() -> None:
                 await client.list_tables()
     assert type(translate(caught.value)) is SourceError
     assert len(server.received) == 1
+
+
+async def test_clients_to_come_use_the_keys_that_are_found_after_the_old_ones_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    file.write_text("[default]\naws_access_key_id = AKIDOLD\naws_secret_access_key = s\n", encoding="utf-8")
+    async with (
+        serving(lambda _: json_answer({})) as server,
+        open_aws(AwsOptions(region="eu-west-1", endpoint_url=server.url)) as aws,
+    ):
+        file.write_text("[default]\naws_access_key_id = AKIDNEW\naws_secret_access_key = s\n", encoding="utf-8")
+        async with aws.client("dynamodb") as client:
+            await client.list_tables()
+        await aws.renew()
+        async with aws.client("dynamodb") as client:
+            await client.list_tables()
+    assert [received.access_key for received in server.received] == ["AKIDOLD", "AKIDNEW"]
+
+
+@pytest.mark.parametrize(("asked_s", "waits_s"), [(None, 20.0), (960.0, 960.0)])
+async def test_an_answer_may_take_as_long_as_is_asked_for(asked_s: float | None, waits_s: float) -> None:
+    async with open_aws(AwsOptions(region="eu-west-1")) as aws, aws.client("lambda", read_timeout_s=asked_s) as client:
+        assert client.meta.config.read_timeout == waits_s
+        assert client.meta.config.max_pool_connections == 100
+
+
+async def test_an_object_is_sent_without_asking_whether_it_is_wanted() -> None:
+    async with (
+        serving(lambda _: web.Response(headers={"ETag": '"1"'})) as server,
+        open_aws(AwsOptions(region="eu-west-1", endpoint_url=server.url)) as aws,
+        aws.client("s3") as client,
+    ):
+        await client.put_object(Bucket="archive", Key="key", Body=b"text")
+    (put,) = server.received
+    assert put.body == b"text"
+    assert "Expect" not in put.headers

@@ -10,8 +10,8 @@ import pytest
 
 from kept import STORE, STREAM_ARN, Command, Kept, command, kept, record
 from streamflow.engine.redrive_claim import claimed
+from streamflow.plugins import open_store
 from streamflow.records import Record, Shard
-from streamflow.stores.url import open_store
 
 __all__ = ["command", "kept"]
 

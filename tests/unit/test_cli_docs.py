@@ -74,7 +74,9 @@ def test_every_command_is_listed_and_no_other() -> None:
     assert re.findall(r"^\| \[`([\w-]+)`\]", PAGE, flags=re.MULTILINE) == VISIBLE
 
 
-@pytest.mark.parametrize("name", ["check", "dlq", "import-mapping", "parked", "run", "shards", "tail"])
+@pytest.mark.parametrize(
+    "name", ["check", "describe", "dlq", "import-mapping", "new", "parked", "plugins", "run", "shards", "tail"]
+)
 def test_the_list_of_commands_says_what_the_command_says(name: str) -> None:
     assert command(name).short_help == COMMANDS[name].help
 

@@ -35,7 +35,7 @@ def test_what_is_given_stands_in() -> None:
     assert after.pipelines == app().pipelines
 
 
-@pytest.mark.parametrize(("option", "value"), [("store", "redis://x"), ("worker_id", "a b")])
+@pytest.mark.parametrize(("option", "value"), [("store", "Redis"), ("worker_id", "a b")])
 def test_a_wrong_value_is_told_by_its_option(option: str, value: str) -> None:
     with pytest.raises(ConfigError, match=f"^--{option.replace('_', '-')}: "):
         options.changed(app(), {option: value})

@@ -173,7 +173,7 @@ lambda.target = "CODE:deliver"
     names = "timeout, log_batches, drop, dedupe, concurrency_limit, or module:name for your own"
     name_pattern = "'^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$'"
     assert problems(tmp_path, code, text) == [
-        "orders.toml:1: store: should match pattern '^(sqlite:///.+|memory:)$' (found 'sqlit:///orders.db')",
+        "orders.toml:1: store: no store is called 'sqlit', did you mean sqlite?; there are memory, sqlite",
         "orders.toml:2: woker_id: unknown key, did you mean worker_id?",
         "orders.toml:4: aws.regoin: unknown key, did you mean region?",
         "orders.toml:5: aws.external_id: the environment variable UNSET is not set: set it or write ${UNSET:-default}",
@@ -205,7 +205,10 @@ lambda.target = "CODE:deliver"
             '[pipelines.orders]\nhandler = "CODE:deliver"',
             "orders.toml:1: pipelines.orders: give either table or stream_arn",
         ),
-        ('[pipelines.orders]\ntable = "orders"', "orders.toml:1: pipelines.orders: give either handler or lambda"),
+        (
+            '[pipelines.orders]\ntable = "orders"',
+            "orders.toml:1: pipelines.orders: give either handler, lambda, sink or fan_out",
+        ),
         (
             '[pipelines.orders]\nstream_arn = "arn:x"\nhandler = "CODE:deliver"',
             (

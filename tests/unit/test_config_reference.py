@@ -51,4 +51,4 @@ def test_the_schema_knows_ranges_and_layers() -> None:
     assert schema["required"] == ["pipelines"]
     assert pipeline["properties"]["batch_size"]["maximum"] == 10_000
     assert pipeline["additionalProperties"] is False
-    assert len(pipeline["properties"]["middleware"]["items"]["oneOf"]) == len(BUILT_IN) + 1
+    assert len(pipeline["properties"]["middleware"]["items"]["oneOf"]) == len(BUILT_IN) + 2

@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from streamflow.testing.pytest_plugin import LocalStreamsFactory
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "sinks").glob("*.md")),
+]
 NOT_RUN_MAX = 2
 
 _FENCE = re.compile(r"^```(?P<kind>[^\n`]*)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
