@@ -1,0 +1,51 @@
+"""TLS before a PostgreSQL that was built without: it answers the request for TLS, and passes on what comes through it."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.abc
+from anyio.streams.tls import TLSStream
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from trustme import LeafCert
+
+_SSL_REQUEST_BYTES = 8
+_LOST = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError)
+
+
+@asynccontextmanager
+async def open_tls_front(port: int, certificate: LeafCert) -> AsyncIterator[int]:
+    """A port of loopback that speaks TLS with this certificate, for the server at `port`."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificate.configure_cert(context)
+
+    async def serve(client: anyio.abc.SocketStream) -> None:
+        async with client:
+            with suppress(*_LOST):
+                await client.receive(_SSL_REQUEST_BYTES)
+                await client.send(b"S")
+                secured = await TLSStream.wrap(client, server_side=True, ssl_context=context, standard_compatible=False)
+                async with await anyio.connect_tcp("127.0.0.1", port) as server, anyio.create_task_group() as tasks:
+                    tasks.start_soon(_pass, secured, server)
+                    await _pass(server, secured)
+                    tasks.cancel_scope.cancel()
+
+    async with (
+        await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, serve)
+        yield int(listener.extra(anyio.abc.SocketAttribute.local_port))
+        tasks.cancel_scope.cancel()
+
+
+async def _pass(source: anyio.abc.ByteStream, target: anyio.abc.ByteStream) -> None:
+    with suppress(*_LOST):
+        async for chunk in source:
+            await target.send(chunk)
