@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 import click
 import orjson
 
-from benchmarks import report, throughput_envelope, throughput_rules
+from benchmarks import report, sinks, throughput_envelope, throughput_rules
 from benchmarks.harness import PROFILES, RESULTS, BenchmarkError, Cores, machine, measure, replay_server
 
 if TYPE_CHECKING:
     from benchmarks.claims import Claim, Verdict
 
 CLAIMS: dict[str, Claim] = {
-    claim.name: claim for claim in (throughput_envelope.CLAIM, throughput_rules.CLAIM, throughput_rules.WORST_CASE)
+    claim.name: claim
+    for claim in (throughput_envelope.CLAIM, throughput_rules.CLAIM, throughput_rules.WORST_CASE, *sinks.CLAIMS)
 }
 
 

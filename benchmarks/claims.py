@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from benchmarks.replay_stream import Shape
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +77,10 @@ class Claim:
     shards: int = 4
     figure: Callable[[Measurement], float] = records_per_second
     less_is_better: bool = False
+    target: str = ""
+    """What contenders write to, for the table; empty where they only read."""
+    serve: Callable[[int], AbstractContextManager[Mapping[str, str]]] | None = None
+    """Starts that on the core that is named; gives what is to be in the environment of contenders."""
 
     @property
     def contenders(self) -> tuple[Contender, ...]:
@@ -132,9 +139,12 @@ class Verdict:
     def cautions(self) -> list[str]:
         """One line for every contender of a ratio that did not have its core to itself: the ratio says less then.
 
-        A floor or a peer that waited makes ours look better than it is; ours that waited, worse.
+        A floor or a peer that waited makes ours look better than it is; ours that waited, worse. Where there is a target,
+        all of them wait for it, and that says nothing of the machine.
         """
         claim = self.claim
+        if claim.target:
+            return []
         return [
             f"{claim.name}: {contender.name} ran for {share:.0%} of its time and waited for the rest"
             for contender in (*claim.peers[:1], claim.ours, *claim.floors[:1])

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from benchmarks.claims import Measurement, Verdict, summarise
 from benchmarks.replay_stream import REGION, Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from benchmarks.claims import Claim, Contender
 
@@ -81,16 +81,18 @@ def replay_server(core: int) -> Iterator[str]:
 def measure(claim: Claim, profile: Profile, url: str, cores: Cores) -> Verdict:
     """All rounds of one claim, with a line on standard error for each."""
     measured: dict[str, list[Measurement]] = {contender.name: [] for contender in claim.contenders}
-    for number in range(1, profile.rounds + 1):
-        for contender in claim.contenders:
-            measured[contender.name].append(contend(contender, profile.shape(claim, contender), url, cores))
-        figures = ", ".join(f"{name} {claim.figure(rounds[-1]):,.4g}" for name, rounds in measured.items())
-        print(f"{claim.name} round {number} of {profile.rounds}: {figures}", file=sys.stderr, flush=True)
+    with claim.serve(cores.server) if claim.serve else nullcontext({}) as target:
+        for number in range(1, profile.rounds + 1):
+            for contender in claim.contenders:
+                shape = profile.shape(claim, contender)
+                measured[contender.name].append(contend(contender, shape, url, cores, target))
+            figures = ", ".join(f"{name} {claim.figure(rounds[-1]):,.4g}" for name, rounds in measured.items())
+            print(f"{claim.name} round {number} of {profile.rounds}: {figures}", file=sys.stderr, flush=True)
     return Verdict(claim=claim, summaries={name: summarise(each, claim.figure) for name, each in measured.items()})
 
 
-def contend(contender: Contender, shape: Shape, url: str, cores: Cores) -> Measurement:
-    """One round of one contender in a new process.
+def contend(contender: Contender, shape: Shape, url: str, cores: Cores, target: Mapping[str, str]) -> Measurement:
+    """One round of one contender in a new process, which has `target` in its environment.
 
     Raises:
         BenchmarkError: it failed, took too long, or did not read everything.
@@ -102,7 +104,7 @@ def contend(contender: Contender, shape: Shape, url: str, cores: Cores) -> Measu
             command,
             check=False,
             cwd=_ROOT,
-            env=environment(url),
+            env={**environment(url), **target},
             capture_output=True,
             text=True,
             timeout=_CONTENDER_TIMEOUT_S,

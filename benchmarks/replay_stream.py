@@ -2,7 +2,7 @@
 
 Everything is a function of the names, so the server keeps no state and any number of clients read the same bytes: the
 table's name says how many shards and pages there are, an iterator says which page comes next. Two pages differ in
-their number only, which stands, at a fixed width, in each record's event id and sequence number.
+their number only, which stands, at a fixed width, in each record's event id, sequence number and keys.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ def _records(random: Random) -> Iterator[dict[str, Any]]:
     """One page of records as DynamoDB Streams writes them: 40 % inserts, 50 % changes, 10 % deletes; 770 bytes each."""
     for index in range(RECORDS_PER_PAGE):
         name = random.choices(("INSERT", "MODIFY", "REMOVE"), weights=(4, 5, 1))[0]
-        keys = {"order": {"S": f"order-{random.randrange(10**6):06}"}, "line": {"N": str(random.randrange(1, 40))}}
+        # No item is in two pages: those of one item would be in one shard, and its parents.
+        order = f"order-{_PAGE_NUMBER}-{random.randrange(10**6):06}"
+        keys = {"order": {"S": order}, "line": {"N": str(random.randrange(1, 40))}}
         change: dict[str, Any] = {"ApproximateCreationDateTime": 1.7672256e9, "Keys": keys}
         if name != "REMOVE":
             change["NewImage"] = keys | _attributes(random)
@@ -167,6 +169,6 @@ def _attributes(random: Random) -> dict[str, Any]:
         "total": {"N": f"{cents // 100}.{cents % 100:02}"},
         "customer": {"M": {"name": {"S": random.choice(("Ada", "Grace", "Zoë", "李雷"))}, "tier": {"N": "2"}}},
         "steps": {"L": [{"S": "paid"}, {"N": str(random.randrange(10**9))}, {"BOOL": True}]},
-        "tags": {"SS": [f"tag-{random.randrange(100)}" for _ in range(2)]},
-        "note": {"S": "leave it at the front door"},
+        "tags": {"SS": [f"{kind}-{random.randrange(100)}" for kind in ("tag", "label")]},
+        "note": {"S": "front door"},
     }

@@ -23,7 +23,8 @@ def table(verdict: Verdict) -> str:
         rows += [_row(verdict, claim.ceiling)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
-    return "\n".join((f"{claim.name} [{claim.unit}]", claim.words, "", *lines))
+    target = (f"Target: {claim.target}.",) if claim.target else ()
+    return "\n".join((f"{claim.name} [{claim.unit}]", claim.words, *target, "", *lines))
 
 
 def _row(
@@ -57,6 +58,7 @@ def _result(verdict: Verdict, machine: Mapping[str, Any]) -> dict[str, Any]:
         "name": claim.name,
         "words": claim.words,
         "unit": claim.unit,
+        "target": claim.target,
         "ours": summaries[claim.ours.name].median,
         "peer": summaries[claim.peers[0].name].median if claim.peers else None,
         "floor": summaries[claim.floors[0].name].median if claim.floors else None,

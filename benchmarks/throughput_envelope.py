@@ -75,7 +75,7 @@ async def run_pipeline(url: str, shape: Shape, **options: Any) -> Measurement:
         starting_position="TRIM_HORIZON",
         **options,
     )
-    lap = _Lap()
+    lap = Lap()
     with TemporaryDirectory() as folder:
         store = f"sqlite:///{Path(folder) / 'checkpoints.db'}"
         app = product.App(pipelines=(pipeline,), store=store, aws=product.AwsOptions(endpoint_url=url))
@@ -87,13 +87,14 @@ def _oversized(record: Record) -> bool:
     return len(record.json) > _OVERSIZED_BYTES
 
 
-class _Lap:
+class Lap:
     """An observer: its watch runs from the first shard opened to the last shard closed."""
 
     def __init__(self) -> None:
         self._watch: Stopwatch | None = None
         self._read: Measurement | None = None
         self.filtered = 0
+        self.delivered = 0
 
     def __call__(self, event: Event) -> None:
         match type(event).__name__:
@@ -101,6 +102,8 @@ class _Lap:
                 self._watch = Stopwatch()
             case "PageRead":
                 self.filtered += event.filtered  # type: ignore[union-attr]
+            case "BatchDelivered":
+                self.delivered += event.delivered  # type: ignore[union-attr]
             case "ShardClosed" if self._watch is not None:
                 self._read = self._watch.read(0)
 

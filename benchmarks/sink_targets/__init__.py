@@ -1,0 +1,1 @@
+"""Where the sinks of the benchmark write: each module has targets, with the loop that people would write by hand."""
