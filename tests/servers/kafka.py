@@ -26,7 +26,6 @@ _STARTS_MAX = 3
 _MOCK = """
 import sys
 from confluent_kafka import Producer
-from servers.ports import free_port
 producer = Producer({"bootstrap.servers": "127.0.0.1:9", "test.mock.num.brokers": int(sys.argv[1]), "log_level": 0})
 for topic in sys.argv[2:]:
     producer.list_topics(topic, timeout=10)  # makes it, with four partitions

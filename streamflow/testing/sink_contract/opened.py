@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from streamflow.batches import Batch
+    from streamflow.positions import Position
     from streamflow.protocols import AwsClients, TransactionalWriter, Writer
     from streamflow.records import Shard
     from streamflow.sdk.capabilities import Capabilities
@@ -33,7 +34,9 @@ class OpenSink:
 
     async def write(self, batch: Batch) -> None:
         """Write it in parts that the sink takes; its shard is fenced before it is written to for the first time."""
-        await self._fence(batch.shard, batch.epoch)
+        transactional = self._capabilities.idempotence == "transactional"
+        if transactional and (batch.shard.shard_id, batch.epoch) not in self._fenced:
+            await self.fence(batch.shard, batch.epoch)
         parts = packed(
             batch.records,
             [len(record.json) + record_overhead_bytes(batch.shard) for record in batch],
@@ -43,11 +46,11 @@ class OpenSink:
         for part in parts:
             await self.writer.write(batch if len(part) == len(batch) else replace(batch, records=part))
 
-    async def _fence(self, shard: Shard, epoch: int) -> None:
-        transactional = self._capabilities.idempotence == "transactional"
-        if transactional and (shard.shard_id, epoch) not in self._fenced:
-            await self.transactional.fence(shard, epoch)
-            self._fenced.add((shard.shard_id, epoch))
+    async def fence(self, shard: Shard, epoch: int) -> Position | None:
+        """How far the shard is, for an owner that begins."""
+        position = await self.transactional.fence(shard, epoch)
+        self._fenced.add((shard.shard_id, epoch))
+        return position
 
     @property
     def transactional(self) -> TransactionalWriter:

@@ -26,14 +26,14 @@ class TransactionScenarios(PipelineHooks):
         changes.put_many(10, items=4)
         batch = changes.batch(*changes.records)
         async with self.opened(changes) as opened:
-            assert await opened.transactional.fence(batch.shard, 1) is None, (
+            assert await opened.fence(batch.shard, 1) is None, (
                 "a shard that was never written is somewhere"
             )
             await opened.write(batch)
         async with self.opened(changes) as opened:
-            assert await opened.transactional.fence(batch.shard, 2) == batch.last
+            assert await opened.fence(batch.shard, 2) == batch.last
             await opened.write(changes.batch(*changes.records, epoch=2))
-            assert await opened.transactional.fence(batch.shard, 2) == batch.last, "the same owner may fence again"
+            assert await opened.fence(batch.shard, 2) == batch.last, "the same owner may fence again"
         await self.check_target(changes, changes.records)
 
     async def test_wherever_a_write_breaks_the_checkpoint_says_whether_it_happened(
@@ -50,13 +50,13 @@ class TransactionScenarios(PipelineHooks):
             lost = between.answers_lost
             batch = changes.batch(*changes.put_many(3, name=f"try{number}item"), epoch=2 * number + 2)
             async with self.opened(changes) as opened:
-                await opened.transactional.fence(batch.shard, batch.epoch)
+                await opened.fence(batch.shard, batch.epoch)
                 between.lose_answers(1, after=number)
                 with suppress(Exception):  # the process that wrote is gone, and its error with it
                     await opened.write(batch)
                 between.pass_through()
             async with self.opened(changes) as opened:
-                found = await opened.transactional.fence(batch.shard, batch.epoch + 1)
+                found = await opened.fence(batch.shard, batch.epoch + 1)
                 assert found in {position, batch.last}, "the checkpoint is at neither end of the batch"
                 if found == batch.last:
                     written += batch.records
@@ -76,15 +76,15 @@ class TransactionScenarios(PipelineHooks):
         late = changes.batch(*changes.put_many(3, name="late"))
         async with self.opened(changes) as zombie, self.opened(changes) as owner:
             await zombie.write(first)
-            assert await owner.transactional.fence(first.shard, 2) == first.last
+            assert await owner.fence(first.shard, 2) == first.last
             with pytest.raises(FencedError):
                 await zombie.writer.write(late)
             with pytest.raises(FencedError):
                 await zombie.transactional.advance(late.shard, 1, late.last)
             with pytest.raises(FencedError):
-                await zombie.transactional.fence(late.shard, 1)
+                await zombie.fence(late.shard, 1)
             await self.check_target(changes, first.records)
-            assert await owner.transactional.fence(first.shard, 2) == first.last
+            assert await owner.fence(first.shard, 2) == first.last
             await owner.write(changes.batch(*late.records, epoch=2))
         await self.check_target(changes, changes.records)
 
@@ -96,11 +96,11 @@ class TransactionScenarios(PipelineHooks):
         async with self.opened(changes) as opened:
             await opened.write(changes.batch(first))
             await opened.transactional.advance(shard, 1, second.position)
-            assert await opened.transactional.fence(shard, 1) == second.position
+            assert await opened.fence(shard, 1) == second.position
             await opened.transactional.advance(shard, 1, first.position)
-            assert await opened.transactional.fence(shard, 1) == second.position
+            assert await opened.fence(shard, 1) == second.position
             await opened.write(changes.batch(second, third))
-            assert await opened.transactional.fence(shard, 1) == third.position
+            assert await opened.fence(shard, 1) == third.position
         await self.check_target(changes, [first, third])
 
     async def test_letters_that_are_delivered_again_pass_the_checkpoint_by(self) -> None:
@@ -113,7 +113,7 @@ class TransactionScenarios(PipelineHooks):
             await opened.writer.write(changes.batch(letter, epoch=0))
             if self.kind == "state":
                 await opened.writer.write(changes.batch(old, epoch=0))
-            assert await opened.transactional.fence(new.shard, 1) == Position.after(new.sequence_number)
+            assert await opened.fence(new.shard, 1) == Position.after(new.sequence_number)
         await self.check_target(changes, [letter, new])
 
     async def test_a_pipeline_that_lost_its_store_goes_on_where_the_target_is(self) -> None:
