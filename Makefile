@@ -1,14 +1,15 @@
-# The four commands: demo, test, check, bench. Each does its own set-up on a machine with Python 3.11+, make and git.
+# The commands: demo, test, test-plugins, check, bench. Each does its own set-up on a machine with Python 3.11+, make and git.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 EMULATORS := .venv-emulators
 BENCH ?= full
 TESTS ?= tests
+PLUGINS ?= plugins
 TEST_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: demo test check bench format lock clean
+.PHONY: demo test test-plugins conformance check bench format lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/streamflow demo $(DEMO_ARGS)
@@ -16,14 +17,24 @@ demo: $(VENV)/ready
 test: $(VENV)/ready $(EMULATORS)/ready
 	$(BIN)/pytest -n 2 --dist loadgroup $(TEST_ARGS) $(TESTS)
 
+test-plugins: $(VENV)/ready $(EMULATORS)/ready
+	$(BIN)/pytest -n 2 --dist loadgroup $(TEST_ARGS) $(PLUGINS)
+
+# What each sink has proved, and the table of it in the documentation.
+conformance: $(VENV)/ready $(EMULATORS)/ready
+	$(BIN)/pytest -q -n 2 --dist loadgroup --sink-conformance docs/conformance.json \
+	  tests/contract/test_sinks_core.py plugins/*/tests/test_*_contract.py
+	$(BIN)/python -m streamflow.testing.sink_contract.table docs/conformance.json docs/sinks.md
+
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	set -e; for plugin in plugins/*/; do MYPYPATH=$${plugin}:$${plugin}tests $(BIN)/mypy $$plugin; done
 	$(BIN)/pyright
 	$(BIN)/pytest -q -n 0 tests/tidy
 
-bench: $(VENV)/ready
+bench: $(VENV)/ready $(EMULATORS)/ready
 	$(BIN)/python -m benchmarks $(BENCH)
 
 format: $(VENV)/ready
@@ -45,9 +56,9 @@ $(VENV)/uv:
 	$(BIN)/pip install -q --disable-pip-version-check 'uv>=0.5,<1'
 	touch $@
 
-$(VENV)/ready: $(VENV)/uv requirements/dev.txt pyproject.toml
+$(VENV)/ready: $(VENV)/uv requirements/dev.txt pyproject.toml $(wildcard plugins/*/pyproject.toml)
 	$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
-	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e .
+	$(BIN)/uv pip install -q --python $(BIN)/python --no-deps -e . $(addprefix -e ,$(wildcard plugins/*/))
 	touch $@
 
 $(EMULATORS)/ready: $(VENV)/uv requirements/emulators.txt

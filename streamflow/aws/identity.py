@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import anyio
 from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
 from botocore import exceptions as botocore_errors
+from botocore.loaders import create_loader
 
 from streamflow.aws.errors import translate, with_code
 from streamflow.aws.signing import Keys
@@ -129,10 +131,20 @@ async def _look_up(options: AwsOptions) -> tuple[Any, Any]:
     return session, credentials
 
 
+@cache
+def _loader(data_path: str | None) -> Any:
+    """The models of the services, read and parsed once per process: every session would do so for itself."""
+    return create_loader(data_path)
+
+
 def _open_session(options: AwsOptions, core: Any = None) -> Any:
     if options.ca_bundle is not None and not Path(options.ca_bundle).is_file():
         raise ConfigError(f"aws.ca_bundle: there is no file {options.ca_bundle}")
+    core = core or aiobotocore.session.get_session()
     try:
+        if options.profile is not None:
+            core.set_config_variable("profile", options.profile)
+        core.register_component("data_loader", _loader(core.get_config_variable("data_path")))
         session = aioboto3.Session(botocore_session=core, profile_name=options.profile, region_name=options.region)
         region = session.region_name
     except botocore_errors.ProfileNotFound as error:

@@ -1,20 +1,30 @@
-"""What a plugin is and takes, for people: the same model behind `streamflow describe`, the plugin pages and their tests."""
+"""What a plugin is and takes, for people: one model behind `streamflow describe` and the reference of all sinks.
+
+`python -m streamflow.config.describing docs/sink-settings.md` writes that reference, of what is installed.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import BaseModel
 
 from streamflow.config.reference import settings_rows
 from streamflow.config.writing import inline, key
+from streamflow.plugins import names, sink_plugin
 from streamflow.sdk.declarations import ConfigurablePlugin, DestinationPlugin, MiddlewarePlugin, SinkPlugin
-from streamflow.sdk.settings import is_secret
+from streamflow.sdk.settings import AwsSettings, is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from streamflow.sdk.capabilities import Capabilities
     from streamflow.sdk.declarations import Plugin
+
+BEGIN, END = "<!-- begin of the generated reference -->", "<!-- end of the generated reference -->"
 
 _PLACES: tuple[tuple[type[Plugin], str], ...] = (
     (SinkPlugin, "[pipelines.orders.sink]"),
@@ -36,7 +46,7 @@ def as_json(plugin: Plugin) -> dict[str, Any]:
 
 
 def as_markdown(plugin: Plugin) -> str:
-    """Capabilities, settings and examples: what stands between the marks of the plugin's page."""
+    """Capabilities and settings, as they stand in the reference."""
     lines: list[str] = []
     if isinstance(plugin, SinkPlugin):
         lines += ["| | order | idempotence | single failures | deletes | batch |", "|---|---|---|---|---|---|"]
@@ -44,9 +54,35 @@ def as_markdown(plugin: Plugin) -> str:
         lines.append("")
     if isinstance(plugin, ConfigurablePlugin):
         lines += settings_rows(plugin.settings)
-        for name in plugin.examples:
-            lines += ["", f"{name[:1].upper()}{name[1:]}:", "", "```toml", toml(plugin, name), "```"]
+        for name, model in inner_tables(plugin.settings):
+            lines += ["", f"Each of `{name}`:", "", *settings_rows(model)]
     return "\n".join(lines)
+
+
+def inner_tables(settings: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    """The keys whose values are tables with keys of their own; `aws` is on the page of pipeline files."""
+    for name, field in settings.model_fields.items():
+        for model in get_args(field.annotation):
+            if isinstance(model, type) and issubclass(model, BaseModel) and model is not AwsSettings:
+                yield name, model
+
+
+def reference() -> str:
+    """Every sink that is installed, by name."""
+    parts = [f"### {name}\n\n{plugin.summary}\n\n{as_markdown(plugin)}" for name, plugin in _sinks()]
+    return "\n\n".join(parts)
+
+
+def replace_reference(page: str) -> str:
+    """`page` with what stands between its marks replaced by `reference()`."""
+    before, _, rest = page.partition(BEGIN)
+    after = rest.partition(END)[2]
+    return f"{before}{BEGIN}\n\n{reference()}\n\n{END}{after}"
+
+
+def _sinks() -> Iterator[tuple[str, SinkPlugin[Any]]]:
+    for name in names("sinks"):
+        yield name, sink_plugin(name)
 
 
 def promises(capabilities: Capabilities) -> tuple[str, str, str, str, str]:
@@ -94,3 +130,8 @@ def _sizes(capabilities: Capabilities) -> Iterator[str]:
         yield f"{capabilities.request_bytes_max:,} bytes a request"
     if capabilities.record_bytes_max is not None:
         yield f"{capabilities.record_bytes_max:,} bytes a record"
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    target.write_text(replace_reference(target.read_text(encoding="utf-8")), encoding="utf-8")

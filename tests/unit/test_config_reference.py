@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from streamflow.config import describing
 from streamflow.config.document import AwsTable, Document, HttpTable, LambdaTable, PipelineTable
 from streamflow.config.layers import BUILT_IN, OwnLayer
 from streamflow.config.reference import json_schema, replace_tables
 from streamflow.pipeline import App, AwsOptions, HttpOptions, LambdaFunction, PipelineOptions
+from streamflow.plugins import sink_plugin
+from streamflow.sinks.route import RouteSettings
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "configuration.md"
 
 
 def test_the_page_is_up_to_date() -> None:
@@ -52,3 +56,15 @@ def test_the_schema_knows_ranges_and_layers() -> None:
     assert pipeline["properties"]["batch_size"]["maximum"] == 10_000
     assert pipeline["additionalProperties"] is False
     assert len(pipeline["properties"]["middleware"]["items"]["oneOf"]) == len(BUILT_IN) + 2
+
+
+def test_the_reference_of_the_sinks_is_up_to_date() -> None:
+    page = (DOCS / "sink-settings.md").read_text("utf-8")
+    assert describing.replace_reference(page) == page, (
+        "run: python -m streamflow.config.describing docs/sink-settings.md"
+    )
+
+
+def test_the_reference_shows_tables_inside_settings() -> None:
+    assert [name for name, _ in describing.inner_tables(RouteSettings)] == ["routes"]
+    assert "| `when` |" in describing.as_markdown(sink_plugin("route"))

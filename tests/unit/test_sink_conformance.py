@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamflow.plugins import names, sink_plugin
 from streamflow.testing.sink_contract.conformance import PROPERTY, Conformance, rows_of
 from streamflow.testing.sink_contract.table import BEGIN, END, render, replace_table
 
@@ -185,3 +187,30 @@ class TestWrong(TestGood):
     async def read_back(self, sink):
         return []
 """
+
+
+# --- what the documentation says -------------------------------------------------------------------------------------
+
+DOCS = ROOT / "docs"
+# They are made of others.
+_COMPOSED = frozenset({"fallback", "route"})
+
+
+def test_the_table_of_the_documentation_is_that_of_the_report() -> None:
+    page = (DOCS / "sinks.md").read_text("utf-8")
+    assert replace_table(page, rows_of(DOCS / "conformance.json")) == page, "run: make conformance"
+
+
+def test_every_sink_is_in_the_report_and_none_has_failed() -> None:
+    rows = rows_of(DOCS / "conformance.json")
+    assert {row["name"] for row in rows} == set(names("sinks")) - _COMPOSED
+    scenarios = [(row["name"], row["mode"], *each) for row in rows for each in row["scenarios"].items()]
+    assert [each for each in scenarios if each[-1] == "failed"] == []
+
+
+def test_the_report_is_of_the_sinks_as_they_are() -> None:
+    for row in rows_of(DOCS / "conformance.json"):
+        plugin = sink_plugin(row["name"])
+        promised = [asdict(plugin.capabilities_of(plugin.configured(example))) for example in plugin.examples.values()]
+        orders = {each["order"] for each in promised}
+        assert row["capabilities"]["order"] in orders, f"{row['name']} ({row['mode']}): run: make conformance"

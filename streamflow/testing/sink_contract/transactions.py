@@ -26,9 +26,7 @@ class TransactionScenarios(PipelineHooks):
         changes.put_many(10, items=4)
         batch = changes.batch(*changes.records)
         async with self.opened(changes) as opened:
-            assert await opened.fence(batch.shard, 1) is None, (
-                "a shard that was never written is somewhere"
-            )
+            assert await opened.fence(batch.shard, 1) is None, "a shard that was never written is somewhere"
             await opened.write(batch)
         async with self.opened(changes) as opened:
             assert await opened.fence(batch.shard, 2) == batch.last
