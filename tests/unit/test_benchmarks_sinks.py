@@ -13,7 +13,7 @@ import orjson
 import pytest
 
 from benchmarks import harness, report, sinks
-from benchmarks.__main__ import CLAIMS
+from benchmarks.__main__ import CLAIMS, GROUPS, named
 from benchmarks.claims import Claim, Contender, Goal, Measurement, Verdict, summarise
 from benchmarks.harness import Cores, Profile
 from benchmarks.replay_stream import RECORDS_PER_PAGE, Shape, Template
@@ -255,3 +255,9 @@ def test_a_server_is_started_on_its_core_and_we_stay_where_we_were() -> None:
     with on_core(core):
         assert os.sched_getaffinity(0) == {core}
     assert os.sched_getaffinity(0) == before
+
+
+def test_groups_stand_for_their_claims_and_each_is_measured_once() -> None:
+    assert named(()) == list(GROUPS["engine"])
+    assert named(("sink_http", "sinks")) == list(dict.fromkeys(["sink_http", *GROUPS["sinks"]]))
+    assert {*GROUPS["engine"], *GROUPS["sinks"]} == set(CLAIMS)
