@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from streamflow.attributes import Numbers
+from streamflow.declaration import Declaration
 from streamflow.errors import ConfigError, PatternError
 from streamflow.rules.patterns import compile_pattern
-from streamflow.sdk import problems
 from streamflow.sdk.declarations import DestinationDeclaration, SinkDeclaration
-from streamflow.sdk.settings import AwsSettings, Settings
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+from streamflow.sdk.settings import AwsSettings
 
 STREAM_ARN = re.compile(r"^arn:[\w-]+:dynamodb:[\w-]+:\d{12}:table/[\w.-]{3,255}/stream/.+$")
 TABLE_NAME = re.compile(r"^[A-Za-z0-9_.-]{3,255}$")
@@ -28,61 +25,6 @@ DESTINATION_ARN = re.compile(
 STORE_URL = re.compile(r"^[a-z][a-z0-9_]{0,39}:.*$")
 FIFO_ARN = re.compile(r"^arn:[\w-]+:(sqs|sns):.*\.fifo$")
 DEAD_LETTERS, DROP = "dead_letters", "drop"
-
-
-class Declaration(Settings):
-    """A frozen declaration; a wrong one raises `ConfigError` with every mistake in it."""
-
-    def __init__(self, **values: Any) -> None:
-        try:
-            super().__init__(**values)
-        except ValidationError as error:
-            name = values.get("name", "")
-            where = f"{type(self).__name__} {name!r}" if isinstance(name, str) and name else type(self).__name__
-            raise ConfigError([f"{where}: {problem(detail)}" for detail in error.errors()]) from None
-
-
-# What Lambda's API calls the options that are Lambda's, for the texts in which its model refuses them.
-_MEMBERS = {
-    "starting_position": "startingPosition",
-    "batch_size": "batchSize",
-    "maximum_batching_window_s": "maximumBatchingWindowInSeconds",
-    "parallelization_factor": "parallelizationFactor",
-    "maximum_retry_attempts": "maximumRetryAttempts",
-    "maximum_record_age_s": "maximumRecordAgeInSeconds",
-    "tumbling_window_s": "tumblingWindowInSeconds",
-}
-
-
-def problem(detail: ErrorDetails) -> str:
-    """One mistake in one line: what, where, found. Values that may be secret are not shown.
-
-    What Lambda's API refuses by its model reads as Lambda says it, behind our own path.
-    """
-    if refusal := _refusal(detail):
-        return f"{problems.place(detail)}: {refusal}"
-    return problems.problem(detail)
-
-
-def _refusal(detail: ErrorDetails) -> str | None:
-    member = _MEMBERS.get(str(detail["loc"][-1])) if detail["loc"] else None
-    found = detail.get("input")
-    if member is None or not isinstance(found, str | int | float) or len(str(found)) > 80:
-        return None
-    limits = detail.get("ctx", {})
-    match detail["type"]:
-        case "greater_than_equal":
-            must = f"have value greater than or equal to {int(limits['ge'])}"
-        case "less_than_equal":
-            must = f"have value less than or equal to {int(limits['le'])}"
-        case "literal_error" if found == "AT_TIMESTAMP":
-            return "Unsupported starting position for arn type: a DynamoDB stream has TRIM_HORIZON and LATEST"
-        case "literal_error":
-            must = "satisfy enum value set: [LATEST, AT_TIMESTAMP, TRIM_HORIZON]"
-        case _:
-            return None
-    value = int(found) if isinstance(found, float) and found.is_integer() else found
-    return f"Value '{value}' at '{member}' failed to satisfy constraint: Member must {must}"
 
 
 class AwsOptions(Declaration, AwsSettings):

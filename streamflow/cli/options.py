@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from streamflow.declaration import Declaration
 from streamflow.errors import ConfigError
-from streamflow.pipeline import AwsOptions, Declaration, DynamoDBStream
+from streamflow.pipeline import AwsOptions, DynamoDBStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

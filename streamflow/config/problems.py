@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamflow.config.writing import key
-from streamflow.pipeline import problem
+from streamflow.declaration import problem
 from streamflow.targets import did_you_mean
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
-from streamflow.pipeline import Declaration
+from streamflow.declaration import Declaration
 
 
 class Table(Declaration):

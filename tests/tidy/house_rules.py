@@ -17,7 +17,7 @@ LEVELS: dict[str, int] = {
     "records": 0, "batches": 0, "positions": 0, "attributes": 0, "leases": 0, "dead_letters": 0, "errors": 0,
     "clock": 0, "targets": 0, "payloads": 0, "failures": 0,
     "events": 1, "protocols": 1,
-    "rules": 2, "sdk": 2, "pipeline": 2,
+    "rules": 2, "sdk": 2, "declaration": 2, "pipeline": 2,
     "aws": 3, "sources": 3, "stores": 3, "sinks": 3, "handlers": 3, "middleware": 3, "destinations": 3, "observe": 3,
     "engine": 4,
     "plugins": 5,
@@ -40,7 +40,15 @@ CONTRACT_LEVELS = frozenset({0, 1})
 _OF_THE_PACKAGE = frozenset({"streamflow.__version__", "streamflow.__file__", "streamflow.__path__"})
 
 SIDEWAYS_ALLOWED = frozenset(
-    {("sources", "aws"), ("destinations", "aws"), ("pipeline", "rules"), ("pipeline", "sdk"), ("sdk", "rules")}
+    {
+        ("sources", "aws"),
+        ("destinations", "aws"),
+        ("pipeline", "rules"),
+        ("pipeline", "sdk"),
+        ("pipeline", "declaration"),
+        ("declaration", "sdk"),
+        ("sdk", "rules"),
+    }
 )
 
 
