@@ -5,11 +5,15 @@ The loops call the batch operation of each service with as many records as it ta
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import count as counting
+from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -318,6 +322,69 @@ async def _s3(clients: Clients, aws: dict[str, str]) -> _Prepared:
     return _Prepared(sink=s3(bucket=bucket, prefix="changes", aws=aws), records_max=1_000, write=write, count=count)
 
 
+# --- calls -----------------------------------------------------------------------------------------------------------
+
+_COUNTING = """
+import os
+
+def handler(event, context):
+    with open(os.environ["COUNTS"], "a") as file:
+        file.write(f"{len(event['Records'])}\\n")
+"""
+
+
+async def _lambda_invoke(clients: Clients, aws: dict[str, str]) -> _Prepared:
+    from streamflow_aws.lambda_invoke import lambda_invoke
+
+    client = await clients("lambda")
+    name = own_name()
+    counts = Path(gettempdir()) / f"{name}.counts"
+    counts.unlink(missing_ok=True)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("function.py", _COUNTING)
+    await client.create_function(
+        FunctionName=name,
+        Runtime="python3.11",
+        Role="arn:aws:iam::000000000000:role/orders",
+        Handler="function.handler",
+        Code={"ZipFile": archive.getvalue()},
+        Environment={"Variables": {"COUNTS": str(counts)}},
+    )
+
+    async def write(client: Client, records: Sequence[Record]) -> None:
+        event = orjson.dumps({"Records": [lambda_record(record) for record in records]})
+        answer = await client.invoke(FunctionName=name, Payload=event)
+        _all_taken(answer.get("FunctionError"))
+
+    async def count() -> int:
+        found = sum(map(int, counts.read_text().split()))
+        counts.unlink()
+        return found
+
+    return _Prepared(sink=lambda_invoke(function=name, aws=aws), records_max=100, write=write, count=count)
+
+
+async def _aws_call(clients: Clients, aws: dict[str, str]) -> _Prepared:
+    from streamflow_aws.aws_call import aws_call
+
+    client = await clients("sqs")
+    url, _ = await _queue(client)
+
+    async def write(client: Client, records: Sequence[Record]) -> None:
+        async with anyio.create_task_group() as tasks:
+            for record in records:
+                tasks.start_soon(partial(client.send_message, QueueUrl=url, MessageBody=_text(record)))
+
+    parameters = {"QueueUrl": url, "MessageBody": "${payload}"}
+    return _Prepared(
+        sink=aws_call(service="sqs", operation="SendMessage", parameters=parameters, aws=aws),
+        records_max=8,
+        write=write,
+        count=partial(_messages, client, url),
+    )
+
+
 def _target(name: str, service: str, operation: str, prepare: Any, pages: Pages, **others: Any) -> Target:
     return Target(
         name=name,
@@ -349,5 +416,7 @@ TARGETS = (
         _FEW,
         holds="items",
     ),
+    _target("lambda_invoke", "lambda", "invoke with 100 records", _lambda_invoke, _FEW),
+    _target("aws_call", "sqs", "send_message, 8 at a time", _aws_call, Pages(ours=1, peer=1, floor=1)),
     _target("s3", "s3", "put_object of 1000 records", _s3, Pages(ours=10, peer=5, floor=10)),
 )

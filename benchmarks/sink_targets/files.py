@@ -1,10 +1,11 @@
-"""Targets on the contender's own disk: a file of JSON lines, and a SQLite file."""
+"""Targets on the contender's own disk: lines of JSON in a file or on its output, and a SQLite file."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import asynccontextmanager, closing
+import sys
+from contextlib import asynccontextmanager, closing, contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,7 +16,7 @@ import orjson
 from benchmarks.sink_targets.target import Pages, Place, Target, lambda_record, no_server, split
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from benchmarks.sink_targets.target import Record, WritePage
 
@@ -46,6 +47,40 @@ async def _lines_loop(path: Path) -> AsyncIterator[WritePage]:
             os.fsync(file.fileno())
 
         yield write
+
+
+# --- console ---------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _open_console(_: str) -> AsyncIterator[Place]:
+    from streamflow.sinks.console import console
+
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "output"
+
+        async def count() -> int:
+            with path.open("rb") as file:
+                return sum(1 for _ in file)
+
+        with _output_to(path):
+            yield Place(sink=console(), open_loop=_console_loop, count=count)
+
+
+@contextmanager
+def _output_to(path: Path) -> Iterator[None]:
+    """The standard output is a file meanwhile, as where a supervisor keeps it."""
+    with path.open("w") as output, redirect_stdout(output):
+        yield
+
+
+@asynccontextmanager
+async def _console_loop() -> AsyncIterator[WritePage]:
+    async def write(records: Sequence[Record]) -> None:
+        sys.stdout.buffer.write(b"".join([orjson.dumps(lambda_record(record)) + b"\n" for record in records]))
+        sys.stdout.buffer.flush()
+
+    yield write
 
 
 # --- sqlite ----------------------------------------------------------------------------------------------------------
@@ -87,6 +122,15 @@ def _row(entry: tuple[str, dict[str, Any]]) -> tuple[str, str]:
 
 
 TARGETS = (
+    Target(
+        name="console",
+        server="the standard output, which is a file",
+        loop="write, flush",
+        holds="changes",
+        pages=Pages(ours=80, peer=5, floor=40),
+        serve=no_server,
+        open_place=_open_console,
+    ),
     Target(
         name="jsonl",
         server="a file, forced to the disk for each batch",

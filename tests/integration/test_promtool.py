@@ -69,6 +69,7 @@ EVENTS: tuple[events.Event, ...] = (
         last_created_at_s=NOW_S - 3,
         now_s=NOW_S,
     ),
+    events.RecordsSuppressed(pipeline="orders", records=4),
     events.RecordsDiscarded(
         **_SHARD,
         records=2,

@@ -122,6 +122,13 @@ def delivered(**changes: object) -> BatchDelivered:
 # --- counting --------------------------------------------------------------------------------------------------------
 
 
+def test_what_changed_nothing_at_a_sink_is_counted() -> None:
+    page = Page()
+    page.metrics(events.RecordsSuppressed(pipeline="orders", records=3))
+    page.metrics(events.RecordsSuppressed(pipeline="orders", records=2))
+    assert page.value("streamflow_records_suppressed_total", pipeline="orders") == 5
+
+
 def test_polled_is_delivered_plus_dropped_plus_in_hand() -> None:
     page = Page()
     page.open("shard-1")
