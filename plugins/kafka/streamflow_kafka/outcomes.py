@@ -23,6 +23,14 @@ _PURGED = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})
 FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 
 
+def ends_producer(error: KafkaError) -> bool:
+    """Whether an idempotent producer can go on after it: one whose id or epoch a broker does not take never can.
+
+    librdkafka calls that fatal in a transactional producer only.
+    """
+    return bool(error.fatal() or error.code() in FENCED)
+
+
 def rejection(error: KafkaError, *, gave_up: bool) -> Rejection:
     """`gave_up` tells whether this write was given up, or was in the way of another that was."""
     if error.code() in _PURGED:

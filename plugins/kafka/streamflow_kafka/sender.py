@@ -21,7 +21,7 @@ from confluent_kafka import KafkaException
 
 from streamflow.sdk import MalformedRecordError, RecordRefusedError, Rejection
 from streamflow_kafka.messages import Message, encode, key_of
-from streamflow_kafka.outcomes import TOO_LARGE, rejection
+from streamflow_kafka.outcomes import TOO_LARGE, ends_producer, rejection
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -153,7 +153,7 @@ class Sender:
                 self._purge_given_up()
             except KafkaException as exception:
                 error: KafkaError = exception.args[0]
-                self._dead = self._dead or error.fatal()
+                self._dead = self._dead or ends_producer(error)
                 self._fail(delivery, place, rejection(error, gave_up=False))
                 return
             else:
@@ -164,7 +164,7 @@ class Sender:
     def _report(self, delivery: Delivery, place: int, alone: bool, error: KafkaError | None, _: object) -> None:
         delivery.left -= 1
         if error is not None:
-            self._dead = self._dead or error.fatal()
+            self._dead = self._dead or ends_producer(error)
             if error.code() in TOO_LARGE and not alone and len(delivery.records) > 1:
                 delivery.suspects.append(place)
                 delivery.outcomes[place] = Rejection("failed", f"{error.name()}: {error.str()}")

