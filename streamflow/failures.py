@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from streamflow.errors import StreamflowError
+from streamflow.errors import MalformedRecordError, PartialFailure, StreamflowError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamflow.batches import Batch
     from streamflow.records import Record
 
 
@@ -44,3 +45,17 @@ class RecordsFailedError(StreamflowError):
         )
         reason = "" if first is None else f", the first: {first.reason}"
         super().__init__(f"{len(self.failures)} records were not written{reason}")
+
+
+def first_failed(batch: Batch, error: PartialFailure) -> int:
+    """Index of the first record to retry; 0 where the failure does not name records of this batch only."""
+    index: dict[str, int] = {}
+    for place, record in enumerate(batch.records):
+        try:
+            index[record.sequence_number] = place
+        except MalformedRecordError:
+            continue
+    try:
+        return min((index[number] for number in error.sequence_numbers), default=0)
+    except (KeyError, TypeError):
+        return 0

@@ -13,13 +13,12 @@ from streamflow.batches import lambda_event_bytes
 from streamflow.errors import (
     EventTooLargeError,
     HandlerTimeoutError,
-    MalformedRecordError,
     PartialFailure,
     PluginError,
     RecordRefusedError,
     SinkBusyError,
 )
-from streamflow.failures import RecordsFailedError
+from streamflow.failures import RecordsFailedError, first_failed
 from streamflow.records import newest_outline
 from streamflow.rules.attempts import Failed, NotDelivered, PartlyFailed, SomeFailed, Succeeded
 
@@ -125,20 +124,6 @@ def reason_of(error: Exception | None, records: Sequence[Record]) -> Exception |
         return error
     reasons = [failure for failure in error.failures if failure.record is records[0]]
     return RecordRefusedError(reasons[0].reason) if reasons and reasons[0].kind == "refused" else error
-
-
-def first_failed(batch: Batch, error: PartialFailure) -> int:
-    """Index of the first record to retry; 0 where the failure does not name records of this batch only."""
-    index: dict[str, int] = {}
-    for place, record in enumerate(batch.records):
-        try:
-            index[record.sequence_number] = place
-        except MalformedRecordError:
-            continue
-    try:
-        return min((index[number] for number in error.sequence_numbers), default=0)
-    except (KeyError, TypeError):
-        return 0
 
 
 # --- what the observers hear -----------------------------------------------------------------------------------------

@@ -9,15 +9,15 @@ import inspect
 from functools import partial
 from typing import TYPE_CHECKING
 
-from streamflow.errors import ConfigError, UnaccountedRecordsError
-from streamflow.failures import RecordsFailedError
+from streamflow.errors import ConfigError, PartialFailure, UnaccountedRecordsError
+from streamflow.failures import RecordsFailedError, first_failed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
-    from collections.abc import Set as AbstractSet
 
     from streamflow.batches import Batch
     from streamflow.protocols import Handler, Middleware
+    from streamflow.records import Record
 
 
 def compose(layers: Sequence[Middleware], handler: Handler) -> Handler:
@@ -62,18 +62,22 @@ async def _deliver(handler: Handler, batch: Batch) -> None:
         drops = batch.ledger.drops
         try:
             await handler(batch)
-        except RecordsFailedError as error:
-            # What it does not name is done.
-            _enter(batch, {id(failure.record) for failure in error.failures} | batch.ledger.dropped_since(drops))
+        except (PartialFailure, RecordsFailedError):
+            # Those that failed are accounted for as well: the error says what becomes of them.
+            _enter(batch, drops)
             raise
-        if batch.ledger.drops > drops:
-            _enter(batch, batch.ledger.dropped_since(drops))
-            return
+        _enter(batch, drops)
+        return
     batch.ledger.deliver(batch.records)
 
 
-def _enter(batch: Batch, without: AbstractSet[int]) -> None:
-    batch.ledger.deliver([record for record in batch.records if id(record) not in without])
+def _enter(batch: Batch, drops: int) -> None:
+    """What the handler had is accounted for; what it left out aloud, since there were so many drops, stays dropped."""
+    records = batch.records
+    if batch.ledger.drops > drops:
+        left_out = batch.ledger.dropped_since(drops)
+        records = [record for record in records if id(record) not in left_out]
+    batch.ledger.deliver(records)
 
 
 async def _account(inner: Handler, batch: Batch) -> None:
@@ -81,8 +85,16 @@ async def _account(inner: Handler, batch: Batch) -> None:
         await inner(batch)
     except RecordsFailedError as error:
         failed = {id(failure.record) for failure in error.failures}
-        if lost := [record for record in batch.ledger.unaccounted() if id(record) not in failed]:
-            raise UnaccountedRecordsError([record.sequence_number for record in lost]) from error
+        _raise_for([record for record in batch.ledger.unaccounted() if id(record) not in failed], error)
         raise
-    if unaccounted := batch.ledger.unaccounted():
-        raise UnaccountedRecordsError([record.sequence_number for record in unaccounted])
+    except PartialFailure as error:
+        # What stands behind the first failed record comes again, whether anybody accounts for it or not.
+        done = set(map(id, batch.records[: first_failed(batch, error)]))
+        _raise_for([record for record in batch.ledger.unaccounted() if id(record) in done], error)
+        raise
+    _raise_for(batch.ledger.unaccounted(), None)
+
+
+def _raise_for(lost: Sequence[Record], error: Exception | None) -> None:
+    if lost:
+        raise UnaccountedRecordsError([record.sequence_number for record in lost]) from error

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from streamflow import events
-from streamflow.errors import FencedError, UnaccountedRecordsError
+from streamflow.errors import FencedError, PartialFailure, UnaccountedRecordsError
 from streamflow.failures import RecordFailure, RecordsFailedError
 from virtual import VirtualLoop
 from world import World
@@ -317,3 +317,28 @@ async def test_a_gap_does_not_send_a_shard_back_to_the_sinks_old_checkpoint() ->
     async with world.working(target.write, fence=target, on_trimmed="continue"):
         await world.until(lambda: ("d", 1) in target.rows)
     assert target.rows == [("a", 1), ("d", 1)]
+
+
+@pytest.mark.parametrize("hidden", ["before", "behind"])
+async def test_a_record_that_a_layer_hid_is_not_settled_by_a_partial_failure_behind_it(hidden: str) -> None:
+    """Behind the failure it comes again with the rest, as it should: nothing is said then."""
+    world = World(shards=1)
+
+    async def hide(batch: Batch, call_next: Handler) -> None:
+        await call_next(batch.select([record for record in batch if key_of(record) != hidden]))
+
+    async def fail_once(batch: Batch) -> None:
+        for record in batch:
+            if key_of(record) == "bad" and len(world.of(events.BatchFailed)) < 3:
+                raise PartialFailure([record.sequence_number])
+        world.deliveries += [(key_of(record), version_of(record)) for record in batch]
+
+    world.write("before", "bad", "behind")
+    async with world.working(fail_once, middleware=[hide]) as worker:
+        await world.until(lambda: len(world.of(events.BatchFailed)) >= 2)
+        worker.stop_now()
+    first = world.of(events.BatchFailed)[0].error
+    assert isinstance(first, UnaccountedRecordsError if hidden == "before" else PartialFailure)
+    (row,) = (await world.rows()).values()
+    if hidden == "before":
+        assert str(row.checkpoint) == "TRIM_HORIZON"
