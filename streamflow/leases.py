@@ -12,6 +12,18 @@ from streamflow.positions import TRIM_HORIZON, Position
 STREAM_ROW = "stream"
 
 
+class LeaseLayout(Enum):
+    """Who tells, and where, that an owner lives."""
+
+    NATIVE = "native"
+    """Each worker keeps one row of its own, in `WORKERS`, and writes it as a heartbeat. A lease is written when it is
+    taken, asked for, checkpointed and let go."""
+    KCL = "kcl"
+    """Each lease is renewed by itself: its version is the `leaseCounter` of the Kinesis Client Library."""
+    KCL_SHARED = "kcl_shared"
+    """As `KCL`, in a table where workers of the KCL 2.x take leases too: by its rules, without asking."""
+
+
 class LeaseState(Enum):
     ACTIVE = "active"
     AWAITING_CHILDREN = "awaiting_children"
@@ -41,14 +53,17 @@ class WindowState:
 class Lease:
     """One row. `version` grows with every write and is what compare-and-set compares; `epoch` grows with every owner.
 
-    `gaps` keeps the newest 16. `window` goes with `checkpoint`: it is the state behind exactly these records. A store
-    returns rows exactly as they were written, `version` included.
+    A new row begins both at the time of its making, so that neither comes back when a row was deleted and made again.
+    `claimant` is the worker that asked the owner to pass the lease on. `gaps` keeps the newest 16. `window` goes with
+    `checkpoint`: it is the state behind exactly these records. `duration_s` is only in rows of workers: how long one may be
+    silent before others take its leases. A store returns rows exactly as they were written, `version` included.
     """
 
     pipeline: str
     stream_arn: str
     shard_id: str
     owner: str | None = None
+    claimant: str | None = None
     epoch: int = 0
     version: int = 0
     checkpoint: Position = TRIM_HORIZON
@@ -57,10 +72,15 @@ class Lease:
     children: tuple[str, ...] = ()
     gaps: tuple[Gap, ...] = ()
     window: WindowState | None = None
+    duration_s: float | None = None
 
     @property
     def key(self) -> LeaseKey:
         return LeaseKey(self.pipeline, self.stream_arn, self.shard_id)
+
+
+# Pipeline and stream of the rows of workers, whose shard id is the worker's own id.
+WORKERS = ("", "workers")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from streamflow.batches import Batch
     from streamflow.dead_letters import DeadLetter, DiscardedBatch, Drawer, LetterQuery
     from streamflow.events import Event
-    from streamflow.leases import Lease, LeaseKey
+    from streamflow.leases import Lease, LeaseKey, LeaseLayout
     from streamflow.positions import Position
     from streamflow.records import Record, Shard
 
@@ -172,11 +172,20 @@ class AwsClients(Protocol):
 class LeaseStore(Protocol):
     """Rows with compare-and-set. No store's clock, and no wall clock, decides anything.
 
-    Every call may raise `StoreError` (nothing happened) and every write `UnknownOutcomeError` (it may have happened).
+    Every call may raise `StoreError` (nothing happened) and every write `UnknownOutcomeError` (it may have happened). No
+    call is repeated by the store itself: a repetition of a write that happened would look like somebody else's.
     """
 
+    @property
+    def layout(self) -> LeaseLayout:
+        """How owners show that they live; a store in `LeaseLayout.KCL` is a `CountedLeaseStore`."""
+        ...
+
     async def list(self, pipeline: str, stream_arn: str) -> Sequence[Lease]:
-        """All rows of one stream in one pipeline, in no particular order; may be stale by a moment."""
+        """All rows of one stream in one pipeline, in no particular order; may be stale by a moment.
+
+        They come without their `window`, which may be large: `get` has it.
+        """
         ...
 
     async def get(self, key: LeaseKey) -> Lease | None:
@@ -184,7 +193,7 @@ class LeaseStore(Protocol):
         ...
 
     async def create(self, lease: Lease) -> Lease | None:
-        """Store a row that does not exist yet, at version 1, and return it; None if one exists."""
+        """Store a row that does not exist yet, at the version after that of `lease`, and return it; None if one exists."""
         ...
 
     async def update(self, lease: Lease, *, expected_version: int) -> Lease | None:
@@ -196,6 +205,17 @@ class LeaseStore(Protocol):
 
     async def delete(self, key: LeaseKey, *, expected_version: int) -> bool:
         """Remove the row if its version is still `expected_version`; False means conflict."""
+        ...
+
+
+class CountedLeaseStore(LeaseStore, Protocol):
+    """A store of the KCL's layout, in which a request to pass a lease on leaves its counter, and so its renewals, alone."""
+
+    async def ask(self, lease: Lease, claimant: str) -> Lease | None:
+        """Note `claimant` in a lease that is still owned by `lease.owner` and that nobody else has asked for.
+
+        The version stays as it is. None means conflict: it has another owner, another claimant, or is gone.
+        """
         ...
 
 

@@ -16,7 +16,7 @@ from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
 from streamflow.engine.read_ahead import ReadAhead
 from streamflow.engine.worker import Worker
 from streamflow.errors import StoreError, UnknownOutcomeError
-from streamflow.leases import STREAM_ROW, Lease, LeaseKey
+from streamflow.leases import STREAM_ROW, Lease, LeaseKey, LeaseLayout
 from streamflow.middleware.chain import compose
 from streamflow.pipeline import Pipeline
 from streamflow.rules.filters import compile_filters
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 class FaultyStore:
     """A lease store whose answers can be lost, before or after the effect, and which can go away altogether."""
+
+    layout = LeaseLayout.NATIVE
 
     def __init__(self, inner: MemoryStore) -> None:
         self.inner = inner
@@ -212,8 +214,9 @@ class World:
                 await anyio.sleep(0.05)
 
     async def rows(self) -> dict[str, Lease]:
-        rows = await self.store.inner.list("p", self.stream_arn)
-        return {row.shard_id: row for row in rows if row.shard_id != STREAM_ROW}
+        """The whole row of each shard."""
+        listed = [row for row in await self.store.inner.list("p", self.stream_arn) if row.shard_id != STREAM_ROW]
+        return {row.shard_id: whole for row in listed if (whole := await self.store.inner.get(row.key)) is not None}
 
     async def letters(self, drawer: Drawer) -> list[DeadLetter]:
         return list(await self.store.inner.letters(LetterQuery(drawer=drawer, pipeline="p")))

@@ -136,14 +136,19 @@ class Ownership:
         return version == row.version and self.flow.around.clock.monotonic() - since >= options.lease_duration_s
 
     async def take(self, row: Lease) -> HeldLease | None:
-        """Try to become the owner; None if somebody was faster.
+        """Try to become the owner of a row that was listed; None if somebody was faster.
+
+        What is taken is the row as it is now, not the listing's idea of it.
 
         Raises:
             StoreError: the store failed; if it stored our ownership all the same, the next round finds it.
         """
         around = self.flow.around
+        current = await around.store.get(row.key)
+        if current is None or current.version != row.version:
+            return None
         sent_at = around.clock.monotonic()
-        wanted = replace(row, owner=around.options.worker_id, epoch=row.epoch + 1)
+        wanted = replace(current, owner=around.options.worker_id, epoch=current.epoch + 1)
         taken = None
         # Not to be cancelled half-way: a lease of ours that we do not know of would stay idle until it ran out.
         with anyio.CancelScope(shield=True), anyio.move_on_after(around.options.store_deadline_s):

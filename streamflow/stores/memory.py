@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from streamflow.errors import ConfigError
+from streamflow.leases import LeaseLayout
 from streamflow.sdk.declarations import StorePlugin
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _Place: TypeAlias = "tuple[Drawer, str, str, str, str]"
 class MemoryStore:
     """The contract of `StateStore` within one event loop; nothing in it ever waits."""
 
+    layout = LeaseLayout.NATIVE
+
     def __init__(self) -> None:
         self._rows: dict[LeaseKey, Lease] = {}
         self._letters: dict[_Place, DeadLetter] = {}  # by ascending id: an old place keeps its id, a new one is last
@@ -30,7 +33,11 @@ class MemoryStore:
     # -- leases -------------------------------------------------------------------------------------------------------
 
     async def list(self, pipeline: str, stream_arn: str) -> Sequence[Lease]:
-        return [row for key, row in self._rows.items() if (key.pipeline, key.stream_arn) == (pipeline, stream_arn)]
+        return [
+            row if row.window is None else replace(row, window=None)
+            for key, row in self._rows.items()
+            if (key.pipeline, key.stream_arn) == (pipeline, stream_arn)
+        ]
 
     async def get(self, key: LeaseKey) -> Lease | None:
         return self._rows.get(key)
@@ -38,7 +45,7 @@ class MemoryStore:
     async def create(self, lease: Lease) -> Lease | None:
         if lease.key in self._rows:
             return None
-        return self._store(lease, version=1)
+        return self._store(lease, version=lease.version + 1)
 
     async def update(self, lease: Lease, *, expected_version: int) -> Lease | None:
         current = self._rows.get(lease.key)

@@ -58,6 +58,12 @@ _STEPS = (
         "CREATE INDEX streamflow_letters_by_drawer ON streamflow_letters (drawer)",
         "UPDATE streamflow_schema SET version = 2",
     ),
+    (
+        # Whoever has version 2 open keeps renewing its leases, and loses them to workers of ours, which look for its row.
+        "ALTER TABLE streamflow_leases ADD COLUMN claimant TEXT",
+        "ALTER TABLE streamflow_leases ADD COLUMN duration_s REAL",
+        "UPDATE streamflow_schema SET version = 3",
+    ),
 )
 SCHEMA_VERSION = len(_STEPS)
 

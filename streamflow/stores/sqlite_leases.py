@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from streamflow.errors import StoreError
-from streamflow.leases import Gap, Lease, LeaseKey, LeaseState, WindowState
+from streamflow.leases import Gap, Lease, LeaseKey, LeaseLayout, LeaseState, WindowState
 from streamflow.positions import Position
 
 if TYPE_CHECKING:
@@ -17,18 +17,23 @@ if TYPE_CHECKING:
 
     from streamflow.stores.sqlite_writer import Writer
 
-_COLUMNS = "pipeline, stream_arn, shard_id, owner, epoch, version, checkpoint, state, parents, children, gaps, window"
+_LISTED = (
+    "pipeline, stream_arn, shard_id, owner, claimant, epoch, version, checkpoint, state, parents, children, gaps, "
+    "duration_s"
+)
+_COLUMNS = f"{_LISTED}, window"
 _STREAM = "pipeline = ? AND stream_arn = ?"
 _KEY = f"{_STREAM} AND shard_id = ?"
-_SELECT = f"SELECT {_COLUMNS} FROM streamflow_leases WHERE"  # noqa: S608 - made of the constants above
+_LIST = f"SELECT {_LISTED}, '' FROM streamflow_leases WHERE {_STREAM}"  # noqa: S608 - made of the constants above
+_GET = f"SELECT {_COLUMNS} FROM streamflow_leases WHERE {_KEY}"  # noqa: S608
 # A new row or nothing: only the key may conflict in silence, any other refusal is an error.
 _INSERT = (
-    f"INSERT INTO streamflow_leases ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
+    f"INSERT INTO streamflow_leases ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "  # noqa: S608
     "ON CONFLICT (pipeline, stream_arn, shard_id) DO NOTHING"
 )
 _UPDATE = (
-    "UPDATE streamflow_leases SET owner = ?, epoch = ?, version = ?, checkpoint = ?, state = ?, parents = ?, "  # noqa: S608
-    f"children = ?, gaps = ?, window = ? WHERE {_KEY} AND version = ?"
+    "UPDATE streamflow_leases SET owner = ?, claimant = ?, epoch = ?, version = ?, checkpoint = ?, state = ?, "  # noqa: S608
+    f"parents = ?, children = ?, gaps = ?, duration_s = ?, window = ? WHERE {_KEY} AND version = ?"
 )
 _DELETE = f"DELETE FROM streamflow_leases WHERE {_KEY} AND version = ?"  # noqa: S608
 
@@ -36,18 +41,20 @@ _DELETE = f"DELETE FROM streamflow_leases WHERE {_KEY} AND version = ?"  # noqa:
 class SqliteLeases:
     """The contract of `LeaseStore`, by a writer that others may share."""
 
+    layout = LeaseLayout.NATIVE
+
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
 
     async def list(self, pipeline: str, stream_arn: str) -> Sequence[Lease]:
-        return await self._rows(_STREAM, (pipeline, stream_arn))
+        return await self._rows(_LIST, (pipeline, stream_arn))
 
     async def get(self, key: LeaseKey) -> Lease | None:
-        rows = await self._rows(_KEY, (key.pipeline, key.stream_arn, key.shard_id))
+        rows = await self._rows(_GET, (key.pipeline, key.stream_arn, key.shard_id))
         return rows[0] if rows else None
 
     async def create(self, lease: Lease) -> Lease | None:
-        stored = replace(lease, version=1)
+        stored = replace(lease, version=lease.version + 1)
         return stored if await self._change(_INSERT, _row(stored)) else None
 
     async def update(self, lease: Lease, *, expected_version: int) -> Lease | None:
@@ -58,9 +65,9 @@ class SqliteLeases:
     async def delete(self, key: LeaseKey, *, expected_version: int) -> bool:
         return await self._change(_DELETE, (key.pipeline, key.stream_arn, key.shard_id, expected_version))
 
-    async def _rows(self, condition: str, values: tuple[str, ...]) -> Sequence[Lease]:
+    async def _rows(self, query: str, values: tuple[str, ...]) -> Sequence[Lease]:
         def work(connection: sqlite3.Connection) -> Sequence[Lease]:
-            return [_lease(row) for row in connection.execute(f"{_SELECT} {condition}", values)]
+            return [_lease(row) for row in connection.execute(query, values)]
 
         rows: Sequence[Lease] = await self._writer.ask(work, writes=False)
         return rows
@@ -82,6 +89,7 @@ def _row(lease: Lease) -> tuple[Any, ...]:
         lease.stream_arn,
         lease.shard_id,
         lease.owner,
+        lease.claimant,
         lease.epoch,
         lease.version,
         str(lease.checkpoint),
@@ -89,18 +97,21 @@ def _row(lease: Lease) -> tuple[Any, ...]:
         orjson.dumps(lease.parents).decode(),
         orjson.dumps(lease.children).decode(),
         orjson.dumps(gaps).decode(),
+        lease.duration_s,
         "" if lease.window is None else _window_text(lease.window),
     )
 
 
 def _lease(row: Sequence[Any]) -> Lease:
-    pipeline, stream_arn, shard_id, owner, epoch, version, checkpoint, state, parents, children, gaps, window = row
+    pipeline, stream_arn, shard_id, owner, claimant, epoch, version, *rest = row
+    checkpoint, state, parents, children, gaps, duration_s, window = rest
     try:
         return Lease(
             pipeline=pipeline,
             stream_arn=stream_arn,
             shard_id=shard_id,
             owner=owner,
+            claimant=claimant,
             epoch=epoch,
             version=version,
             checkpoint=Position.parse(checkpoint),
@@ -109,6 +120,7 @@ def _lease(row: Sequence[Any]) -> Lease:
             children=_names(children),
             gaps=_gaps(gaps),
             window=_window(window),
+            duration_s=duration_s,
         )
     except (ValueError, TypeError) as error:
         raise StoreError(

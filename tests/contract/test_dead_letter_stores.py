@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from dead_letter_store_contract import (
+
+from streamflow.stores.memory import MemoryStore
+from streamflow.stores.sqlite import SqliteStore, open_sqlite_store
+from streamflow.testing.store_contract.letters import (
     DEAD,
     PARKED,
     STREAM_ARN,
@@ -15,9 +18,6 @@ from dead_letter_store_contract import (
     letter,
     without_ids,
 )
-
-from streamflow.stores.memory import MemoryStore
-from streamflow.stores.sqlite import SqliteStore, open_sqlite_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import anyio
 import pytest
-from lease_store_contract import LEASE, STREAM_ARN, LeaseStoreContract
 
 from streamflow.errors import ConfigError
 from streamflow.plugins import open_store
 from streamflow.stores.memory import MemoryStore
 from streamflow.stores.sqlite import SqliteStore, open_sqlite_store
+from streamflow.testing.store_contract.leases import LEASE, LeaseStoreContract
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,6 +27,10 @@ class TestMemoryStore(LeaseStoreContract):
     def store(self) -> MemoryStore:
         return MemoryStore()
 
+    @pytest.fixture
+    def rival(self, store: MemoryStore) -> MemoryStore:
+        return store
+
 
 class TestSqliteStore(LeaseStoreContract):
     @pytest.fixture
@@ -34,17 +38,10 @@ class TestSqliteStore(LeaseStoreContract):
         async with open_sqlite_store(tmp_path / "leases.db") as store:
             yield store
 
-
-async def test_two_stores_on_one_file_see_each_others_writes(tmp_path: Path) -> None:
-    file = tmp_path / "leases.db"
-    async with open_sqlite_store(file) as one, open_sqlite_store(file) as other:
-        assert await one.create(LEASE) == await other.get(LEASE.key)
-        assert await other.create(LEASE) is None
-        taken = await other.update(replace(LEASE, owner="other"), expected_version=1)
-        assert await one.get(LEASE.key) == taken
-        assert await one.update(replace(LEASE, owner="one"), expected_version=1) is None
-        assert await one.delete(LEASE.key, expected_version=2)
-        assert list(await other.list("orders", STREAM_ARN)) == []
+    @pytest.fixture
+    async def rival(self, store: SqliteStore, tmp_path: Path) -> AsyncIterator[SqliteStore]:
+        async with open_sqlite_store(tmp_path / "leases.db") as rival:
+            yield rival
 
 
 def test_stores_in_two_threads_lose_no_update_of_each_other(tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
-"""What every lease store keeps, whoever wrote it: a test class that asks for a fixture `store`, to inherit from."""
+"""What every lease store keeps, whoever wrote it: a test class to inherit from.
+
+It asks for a fixture `store`, empty, and for `rival`: a second connection to the same rows, as another process has it; that
+may be the same object where there can be no other.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from streamflow.leases import Gap, Lease, LeaseState, WindowState
+from streamflow.leases import WORKERS, Gap, Lease, LeaseState, WindowState
 from streamflow.positions import LATEST, SHARD_END, TRIM_HORIZON, Position
 
 if TYPE_CHECKING:
@@ -50,9 +54,9 @@ class LeaseStoreContract:
         assert await store.get(LEASE.key) is None
         assert list(await store.list("orders", STREAM_ARN)) == []
 
-    async def test_a_new_row_is_stored_at_version_1(self, store: LeaseStore) -> None:
-        stored = await store.create(replace(LEASE, version=41))
-        assert stored == replace(LEASE, version=1)
+    async def test_a_new_row_is_stored_at_the_next_version(self, store: LeaseStore) -> None:
+        stored = await store.create(replace(LEASE, version=1_764_000_000_000))
+        assert stored == replace(LEASE, version=1_764_000_000_001)
         assert await store.get(LEASE.key) == stored
 
     @pytest.mark.parametrize("position", POSITIONS, ids=str)
@@ -68,6 +72,7 @@ class LeaseStoreContract:
         full = replace(
             LEASE,
             owner="worker-ä/0",
+            claimant="worker-ö#2",
             epoch=2**40,
             state=state,
             checkpoint=Position.after("9" * 40),
@@ -75,12 +80,13 @@ class LeaseStoreContract:
             children=("shardId-c", "shardId-d"),
             gaps=GAPS,
             window=WindowState(1_764_000_000, 1_764_000_000 + 60, b'{"total":1}'),
+            duration_s=0.1 + 0.2,
         )
         await store.create(LEASE)
         stored = await store.update(full, expected_version=1)
         assert stored == replace(full, version=2)
         assert await store.get(LEASE.key) == stored
-        assert list(await store.list("orders", STREAM_ARN)) == [stored]
+        assert list(await store.list("orders", STREAM_ARN)) == [replace(stored, window=None)]
         assert await store.update(LEASE, expected_version=2) == await store.get(LEASE.key) == replace(LEASE, version=3)
 
     @pytest.mark.parametrize("window", WINDOWS, ids=range(len(WINDOWS)))
@@ -92,7 +98,8 @@ class LeaseStoreContract:
         assert closed is not None
         assert closed.window is None
         opened = await store.update(replace(LEASE, window=window), expected_version=2)
-        assert list(await store.list("orders", STREAM_ARN)) == [opened] == [replace(LEASE, version=3, window=window)]
+        assert opened == await store.get(LEASE.key) == replace(LEASE, version=3, window=window)
+        assert list(await store.list("orders", STREAM_ARN)) == [replace(LEASE, version=3)]
 
     async def test_ten_thousand_rows_are_listed(self, store: LeaseStore) -> None:
         rows = [replace(LEASE, shard_id=f"shardId-{number:08d}") for number in range(MANY_ROWS)]
@@ -162,7 +169,43 @@ class LeaseStoreContract:
         assert list(await store.list("orders", STREAM_ARN)) == []
         assert await store.create(LEASE) == replace(LEASE, version=1)
 
-    async def test_of_sixteen_takers_exactly_one_wins_each_round(self, store: LeaseStore) -> None:
+    async def test_whoever_held_a_row_that_was_deleted_and_made_again_meets_a_conflict(self, store: LeaseStore) -> None:
+        held = await store.create(replace(LEASE, version=1_000, owner="paused"))
+        assert held is not None
+        assert await store.delete(LEASE.key, expected_version=held.version)
+        anew = await store.create(replace(LEASE, version=2_000))
+        assert await store.update(replace(held, checkpoint=SHARD_END), expected_version=held.version) is None
+        assert not await store.delete(LEASE.key, expected_version=held.version)
+        assert await store.get(LEASE.key) == anew
+
+    async def test_two_connections_see_each_others_writes(self, store: LeaseStore, rival: LeaseStore) -> None:
+        created = await store.create(LEASE)
+        assert created is not None
+        assert await rival.get(LEASE.key) == created
+        assert await rival.create(LEASE) is None
+        taken = await rival.update(replace(LEASE, owner="rival"), expected_version=created.version)
+        assert taken is not None
+        assert await store.get(LEASE.key) == taken
+        assert await store.update(replace(LEASE, owner="store"), expected_version=created.version) is None
+        assert await store.delete(LEASE.key, expected_version=taken.version)
+        assert await rival.get(LEASE.key) is None
+
+    async def test_what_a_stale_look_asks_for_is_a_conflict(self, store: LeaseStore, rival: LeaseStore) -> None:
+        await store.create(LEASE)
+        (stale,) = await store.list("orders", STREAM_ARN)
+        taken = await rival.update(replace(LEASE, owner="rival"), expected_version=stale.version)
+        assert await store.update(replace(stale, owner="late", epoch=9), expected_version=stale.version) is None
+        assert not await store.delete(stale.key, expected_version=stale.version)
+        assert await rival.get(LEASE.key) == taken
+
+    async def test_the_rows_of_workers_are_apart(self, store: LeaseStore) -> None:
+        pipeline, stream_arn = WORKERS
+        worker = Lease(pipeline=pipeline, stream_arn=stream_arn, shard_id="w#1", owner="w#1", duration_s=10.0)
+        stored = await store.create(worker)
+        await store.create(LEASE)
+        assert list(await store.list(*WORKERS)) == [stored] == [replace(worker, version=1)]
+
+    async def test_of_sixteen_takers_exactly_one_wins_each_round(self, store: LeaseStore, rival: LeaseStore) -> None:
         seen = await store.create(LEASE)
         for _ in range(ROUNDS):
             assert seen is not None
@@ -170,7 +213,8 @@ class LeaseStoreContract:
 
             async def take(name: str, seen: Lease = seen, winners: list[Lease] = winners) -> None:
                 wanted = replace(seen, owner=name, epoch=seen.epoch + 1)
-                if (taken := await store.update(wanted, expected_version=seen.version)) is not None:
+                through = rival if name.endswith(("1", "3", "5", "7", "9")) else store
+                if (taken := await through.update(wanted, expected_version=seen.version)) is not None:
                     winners.append(taken)
 
             async with anyio.create_task_group() as tasks:
