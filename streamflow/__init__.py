@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from streamflow.batches import Batch as Batch
+    from streamflow.batches import Fence as Fence
     from streamflow.errors import ConfigError as ConfigError
     from streamflow.errors import PartialFailure as PartialFailure
     from streamflow.errors import SinkBusyError as SinkBusyError
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "batches": ("Batch",),
+    "batches": ("Batch", "Fence"),
     "errors": ("ConfigError", "PartialFailure", "SinkBusyError", "StreamflowError"),
     "failures": ("RecordFailure", "RecordsFailedError"),
     "launch": ("run", "running"),
@@ -63,6 +64,7 @@ __all__ = [
     "Branch",
     "ConfigError",
     "DynamoDBStream",
+    "Fence",
     "Handler",
     "HttpOptions",
     "LambdaFunction",

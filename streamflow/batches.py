@@ -97,11 +97,27 @@ class Window:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """Who wrote what, for a sink that refuses what an earlier owner of the shard writes late.
+
+    Keep the highest `epoch` seen for (`pipeline`, `shard_id`) beside the data, and refuse what comes with a lower one: its
+    writer has lost the shard, whatever it believes. `first` and `last` are the positions of the batch's ends, None for a
+    batch without records; within one epoch they grow, except where a batch is repeated.
+    """
+
+    pipeline: str
+    shard_id: str
+    epoch: int
+    first: Position | None
+    last: Position | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Batch:
     """Records of one shard in stream order, for one invocation of the handler.
 
-    `epoch` is the fence: it grows with each change of owner of the shard, so a sink may refuse a batch of an older one.
+    `epoch` grows with each change of owner of the shard, so a sink may refuse a batch of an older one: see `fence`.
     `attempt` counts invocations of the same records from 1; `request_id` stays the same over them.
     """
 
@@ -135,6 +151,14 @@ class Batch:
     @property
     def last(self) -> Position:
         return self.records[-1].position
+
+    @property
+    def fence(self) -> Fence:
+        """What a sink compares, to refuse what an earlier owner of the shard writes late."""
+        ends = (self.first, self.last) if self.records else (None, None)
+        return Fence(
+            pipeline=self.pipeline, shard_id=self.shard.shard_id, epoch=self.epoch, first=ends[0], last=ends[1]
+        )
 
     def select(self, records: Sequence[Record]) -> Batch:
         """The same batch with fewer records; the ones left out are unaccounted until somebody accounts for them."""

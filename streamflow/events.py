@@ -58,7 +58,7 @@ class ShardOpened:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardClosed:
-    """This worker stopped working on the shard. `reason`: ended, lost, stopped or failed."""
+    """This worker stopped working on the shard. `reason`: ended, lost, handed_over, stopped or failed."""
 
     pipeline: str
     shard_id: str
@@ -271,6 +271,68 @@ class LeaseReleased:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseAskedFor:
+    """This worker has less than its share, and asked the owner to pass a lease on."""
+
+    pipeline: str
+    shard_id: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseHandedOver:
+    """The lease was passed on to another worker, which had asked for it: all is settled, and nothing repeats."""
+
+    pipeline: str
+    shard_id: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasesListed:
+    """A look at all leases of a pipeline. `unowned` may be worked on, and nobody alive did as of this look."""
+
+    pipeline: str
+    leases: int
+    unowned: int
+    workers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderStuck:
+    """The source gave no answer for `stuck_s`: the shard is let go, so that another worker may try."""
+
+    pipeline: str
+    shard_id: str
+    stuck_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeartbeatFailed:
+    """The store did not take this worker's sign of life. The leases are lost only if that goes on."""
+
+    worker_id: str
+    error: BaseException
+    retry_after_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStruck:
+    """Another worker gave no sign of life for `silent_s`: its leases are free."""
+
+    worker_id: str
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerTakenForDead:
+    """Others saw no sign of life of this worker, which goes on as `worker_id`; all its leases are lost."""
+
+    worker_id: str
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShardsDiscovered:
     """A listing of the stream was compared with the leases."""
 
@@ -323,6 +385,13 @@ Event: TypeAlias = (
     | LeaseTaken
     | LeaseLost
     | LeaseReleased
+    | LeaseAskedFor
+    | LeaseHandedOver
+    | LeasesListed
+    | ReaderStuck
+    | HeartbeatFailed
+    | WorkerStruck
+    | WorkerTakenForDead
     | ShardsDiscovered
     | DiscoveryFailed
     | LoopBlocked

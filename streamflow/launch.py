@@ -7,8 +7,9 @@ import secrets
 import socket
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import anyio
 from prometheus_client import CollectorRegistry
@@ -19,6 +20,7 @@ from streamflow.clock import SystemClock
 from streamflow.destinations.invocation_record import MappingIdentity
 from streamflow.destinations.letters import LettersDestination
 from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
+from streamflow.engine.lease_loop import DistantStore, open_lease_loop
 from streamflow.engine.read_ahead import ReadAhead
 from streamflow.engine.redrive import Redrive
 from streamflow.engine.watchdog import Watchdog
@@ -28,6 +30,7 @@ from streamflow.handlers.adapt import open_handler
 from streamflow.handlers.context import Context
 from streamflow.handlers.fitting import check_view, fitted
 from streamflow.handlers.lambda_function import function_arn
+from streamflow.leases import LeaseLayout
 from streamflow.middleware.chain import compose
 from streamflow.observe.balance import Balances
 from streamflow.observe.health import Health
@@ -47,7 +50,7 @@ if TYPE_CHECKING:
     from streamflow.aws.session import Aws
     from streamflow.dead_letters import Drawer
     from streamflow.events import Event
-    from streamflow.protocols import Destination, Observer, Source, StreamInfo
+    from streamflow.protocols import CountedLeaseStore, Destination, LeaseStore, Observer, Source, StreamInfo
     from streamflow.sdk.settings import AwsSettings
 
 
@@ -135,13 +138,16 @@ async def running(
     balances = Balances(OpenShards(clock))
     progress = Progress(clock, balances=balances)
     async with AsyncExitStack() as stack:
+        lease_loop = await stack.enter_async_context(open_lease_loop(partial(open_store, app.store)))
+        _check_lease_duration(app, lease_loop.store)
         around = Surroundings(
             options=WorkerOptions(
                 worker_id=app.worker_id or _process_id(),
                 lease_duration_s=app.lease_duration_s,
                 drain_timeout_s=app.drain_timeout_s,
             ),
-            store=await stack.enter_async_context(open_store(app.store)),
+            store=DistantStore(lease_loop),
+            lease_loop=lease_loop,
             clock=clock,
             observers=(
                 balances,
@@ -158,7 +164,10 @@ async def running(
         flows: list[Flow] = []
         for pipeline in app.pipelines:
             source = await _open_source(pipeline, app, sessions, stack)
-            flows += [await _open_flow(flow, source, app, around, sessions, stack) for flow in pipeline.flows]
+            opened = [await _open_flow(flow, source, app, around, sessions, stack) for flow in pipeline.flows]
+            for branch in opened[1:]:
+                branch.company = opened[0].name
+            flows += opened
         worker = Worker(flows)
         admin_url = None
         if app.http is not None:
@@ -184,6 +193,18 @@ async def run(
     """Run `app` until it is cancelled, its streams end, or it fails; raises as `running` and `Running.wait` do."""
     async with running(app, observers=observers, registry=registry) as worker:
         await worker.wait()
+
+
+def _check_lease_duration(app: App, store: LeaseStore) -> None:
+    """Raises `ConfigError`: workers of the KCL would take our leases too soon, or we theirs."""
+    if store.layout is LeaseLayout.KCL_SHARED:
+        failover_s = cast("CountedLeaseStore", store).failover_s
+        if failover_s != app.lease_duration_s:
+            raise ConfigError(
+                f"lease_duration_s is {app.lease_duration_s:g}, and the workers of the KCL that share the lease table wait "
+                f"{failover_s:g} s: set lease_duration_s, and failover_s in the URL of the store, to their "
+                "failoverTimeMillis in seconds"
+            )
 
 
 class _Sessions:

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from streamflow.attributes import Numbers
 from streamflow.declaration import Declaration
 from streamflow.errors import ConfigError, PatternError
-from streamflow.rules.patterns import compile_pattern
+from streamflow.rules.patterns.compiling import compile_pattern
 from streamflow.sdk.declarations import DestinationDeclaration, SinkDeclaration
 from streamflow.sdk.settings import AwsSettings
 

@@ -211,6 +211,11 @@ class LeaseStore(Protocol):
 class CountedLeaseStore(LeaseStore, Protocol):
     """A store of the KCL's layout, in which a request to pass a lease on leaves its counter, and so its renewals, alone."""
 
+    @property
+    def failover_s(self) -> float:
+        """The lease duration of the workers of the KCL that share the table."""
+        ...
+
     async def ask(self, lease: Lease, claimant: str) -> Lease | None:
         """Note `claimant` in a lease that is still owned by `lease.owner` and that nobody else has asked for.
 

@@ -13,10 +13,11 @@ import anyio
 from streamflow.dead_letters import LetterQuery
 from streamflow.destinations.letters import LettersDestination
 from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
+from streamflow.engine.lease_loop import SameLoop
 from streamflow.engine.read_ahead import ReadAhead
 from streamflow.engine.worker import Worker
 from streamflow.errors import StoreError, UnknownOutcomeError
-from streamflow.leases import STREAM_ROW, Lease, LeaseKey, LeaseLayout
+from streamflow.leases import STREAM_ROW, Lease, LeaseKey
 from streamflow.middleware.chain import compose
 from streamflow.pipeline import Pipeline
 from streamflow.rules.filters import compile_filters
@@ -37,10 +38,9 @@ if TYPE_CHECKING:
 class FaultyStore:
     """A lease store whose answers can be lost, before or after the effect, and which can go away altogether."""
 
-    layout = LeaseLayout.NATIVE
-
     def __init__(self, inner: MemoryStore) -> None:
         self.inner = inner
+        self.layout = inner.layout
         self.down = False
         self.latency_s = 0.05
         """On the way there, and again on the way back: whoever is cancelled in between does not know what happened."""
@@ -76,6 +76,12 @@ class FaultyStore:
         await anyio.sleep(self.latency_s)
         self._lose_answer()
         return stored
+
+    async def ask(self, lease: Lease, claimant: str) -> Lease | None:
+        """Of an `inner` in the KCL's layout."""
+        self._check()
+        asked: Lease | None = await self.inner.ask(lease, claimant)  # type: ignore[attr-defined]
+        return asked
 
     async def delete(self, key: LeaseKey, *, expected_version: int) -> bool:
         self._check()
@@ -169,10 +175,12 @@ class World:
         middleware = settings.pop("middleware", ())
         destinations = settings.pop("destinations", None)
         fence = settings.pop("fence", None)
+        store = settings.pop("store", self.store)
         pipeline = Pipeline(name="p", source=source, handler=handler or self.accept, **settings)
         around = Surroundings(
             options=WorkerOptions(worker_id=worker_id),
-            store=self.store,
+            store=store,
+            lease_loop=SameLoop(store),
             clock=self.clock,
             observers=(self.events.append,),
             random=Random(7),
@@ -187,7 +195,7 @@ class World:
             fence=fence,
             around=around,
             accepts=compile_filters(pipeline.filters, extensions=pipeline.filter_extensions),
-            destinations=[LettersDestination(self.store)] if destinations is None else destinations,
+            destinations=[LettersDestination(store)] if destinations is None else destinations,
             event_bytes_max=self.event_bytes_max,
         )
 

@@ -10,7 +10,7 @@ import asyncio
 import ipaddress
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import anyio
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
     from prometheus_client import CollectorRegistry
 
-    from streamflow.observe.health import Health, Verdict
-    from streamflow.observe.progress import Progress
+    from streamflow.observe.health import Verdict
+    from streamflow.observe.progress import ProgressSnapshot
     from streamflow.pipeline import HttpOptions
 
     _Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -43,9 +43,23 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "streamflow"}
 
 
+class Judge(Protocol):
+    """What is asked by probes: the `Health` of a worker, or of several together."""
+
+    def live(self) -> Verdict: ...
+
+    def ready(self) -> Verdict: ...
+
+
+class Watched(Protocol):
+    """What /status shows: the `Progress` of a worker, or of several together."""
+
+    def snapshot(self) -> ProgressSnapshot: ...
+
+
 @asynccontextmanager
 async def open_admin(
-    options: HttpOptions, *, registry: CollectorRegistry, health: Health, progress: Progress | None = None
+    options: HttpOptions, *, registry: CollectorRegistry, health: Judge, progress: Watched | None = None
 ) -> AsyncGenerator[str]:
     """Serve until the context ends; yields the base URL, with the port that was picked where `options.port` is 0.
 
@@ -204,7 +218,7 @@ def _judged(judge: Callable[[], Verdict]) -> _Respond:
     return respond
 
 
-def _status(progress: Progress) -> _Respond:
+def _status(progress: Watched) -> _Respond:
     async def respond(_request: web.Request) -> web.Response:
         return _json(as_json(progress.snapshot()))
 

@@ -13,7 +13,7 @@ from streamflow.config.load import load_app
 from streamflow.handlers.fitting import fitted, warnings
 from streamflow.pipeline import DynamoDBStream, LambdaFunction
 from streamflow.plugins import without_password
-from streamflow.rules.pattern_traps import explain_traps
+from streamflow.rules.patterns.traps import explain_traps
 from streamflow.sdk.declarations import SinkDeclaration
 
 if TYPE_CHECKING:

@@ -112,7 +112,7 @@ def selecting(*, file_required: bool = False) -> Callable[[Callable[..., Any]], 
             pattern: str | None,
             **others: Any,
         ) -> Any:
-            app, url = _declared(target, store)
+            app, url = declared(target, store)
             names = () if app is None else tuple(each.name for each in app.flows)
             if pipeline is not None and names and pipeline not in names:
                 raise ConfigError(f"--pipeline: {target} has no {pipeline!r}, but {', '.join(names)}")
@@ -160,12 +160,13 @@ def placed(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def with_store(*, target: str | None, store: str | None, **others: Any) -> Any:
-        return command(store=_declared(target, store)[1], **others)
+        return command(store=declared(target, store)[1], **others)
 
     return _place(required=False)(with_store)
 
 
-def _declared(target: str | None, store: str | None) -> tuple[App | None, str]:
+def declared(target: str | None, store: str | None) -> tuple[App | None, str]:
+    """What FILE declares, if it was given, and the URL of the store that was meant."""
     app = None if target is None else load_app(target)
     if store is not None:
         return app, store

@@ -50,19 +50,26 @@ class Entry(NamedTuple):
 
 COMMANDS = {
     "check": Entry("streamflow.cli.check:check", "Check a pipeline file and show what would run."),
+    "checkpoint": Entry("streamflow.cli.checkpoint:checkpoint", "Show how far each shard is, and move checkpoints."),
+    "cost": Entry("streamflow.cli.cost:cost", "Estimate calls and monthly cost of a fleet."),
     "demo": Entry("streamflow.cli.demo:demo", "See it run on a local server, with a crash in the middle."),
     "describe": Entry(
         "streamflow.cli.describe:describe", "Show what a sink or another plugin promises, and its settings."
     ),
     "dlq": Entry("streamflow.cli.dlq:dlq", "Look at dead letters, deliver them again, or delete them."),
+    "iam-policy": Entry(
+        "streamflow.cli.iam_policy:iam_policy", "Print the least IAM policy that a pipeline file needs."
+    ),
     "import-mapping": Entry(
         "streamflow.cli.import_mapping:import_mapping", "Write the pipeline file of a Lambda event source mapping."
     ),
+    "leases": Entry("streamflow.cli.leases:leases", "Show who owns which shard, let leases go, or ask for them."),
     "match": Entry("streamflow.cli.match:match", "Try a filter pattern on records, and see why it does not match."),
     "new": Entry("streamflow.cli.new:new", "Begin a sink or a pipeline of your own, with tests."),
     "parked": Entry("streamflow.cli.parked:parked", "Look at parked items, deliver their changes, or drop them."),
     "plugins": Entry("streamflow.cli.plugins:plugins", "List sinks and other plugins that are installed."),
     "run": Entry("streamflow.cli.run:run", "Run a pipeline file or an app."),
+    "run-worker": Entry("streamflow.cli.supervision.worker:run_worker", None),
     "shards": Entry("streamflow.cli.shards:shards", "Show the shards of a stream as a tree, with stored positions."),
     "tail": Entry("streamflow.cli.tail:tail", "Print the records of a stream as they come."),
 }

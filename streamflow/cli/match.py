@@ -12,9 +12,9 @@ import orjson
 from streamflow.cli import options
 from streamflow.cli.main import Exit
 from streamflow.errors import ConfigError, PatternError
-from streamflow.rules.pattern_explanations import explain_mismatch
-from streamflow.rules.pattern_traps import explain_traps
-from streamflow.rules.patterns import compile_pattern
+from streamflow.rules.patterns.compiling import compile_pattern
+from streamflow.rules.patterns.explanations import explain_mismatch
+from streamflow.rules.patterns.traps import explain_traps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

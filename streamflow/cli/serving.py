@@ -6,13 +6,13 @@ Only here are signal handlers installed. The first SIGTERM or SIGINT drains; the
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
 import click
 
 from streamflow.events import PipelineStopped
-from streamflow.launch import running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -45,16 +45,32 @@ class Endings:
         ]
 
 
-async def serve(app: App, beside: Callable[[Running], Coroutine[Any, Any, None]]) -> Endings:
-    """Run until the app ends, by itself or by a signal. `beside` runs next to it and is cancelled at the end.
+Beside: TypeAlias = "Callable[[Running], Coroutine[Any, Any, None]]"
+"""What runs next to a worker, from its opening on, and is cancelled at its end."""
+
+
+def run_app(app: App, beside: Beside, *, signals_told: bool = True) -> int:
+    """Serve the app, say what will be delivered again, and return the exit code."""
+    endings = anyio.run(partial(serve, app, beside, signals_told=signals_told))
+    for told in endings.lines():
+        say(told)
+    return 0 if endings.clean else 1
+
+
+async def serve(app: App, beside: Beside, *, signals_told: bool = True) -> Endings:
+    """Run until the app ends, by itself or by a signal.
 
     Raises:
         StreamflowError: why it failed; it may be inside an exception group.
     """
+    from streamflow.launch import running
+
     endings = Endings()
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with anyio.create_task_group() as tasks:
-            obedience = _Obedience(give_up_start=tasks.cancel_scope.cancel)
+            obedience = _Obedience(
+                give_up_start=tasks.cancel_scope.cancel, tell=say if signals_told else lambda _line: None
+            )
             tasks.start_soon(obedience.listen, signals, name="signals")
             async with running(app, observers=(endings,)) as worker:
                 obedience.worker = worker
@@ -69,9 +85,10 @@ async def serve(app: App, beside: Callable[[Running], Coroutine[Any, Any, None]]
 class _Obedience:
     """Does what signals say. Until the worker is there, nothing is in flight and the start is given up."""
 
-    def __init__(self, *, give_up_start: Callable[[], None]) -> None:
+    def __init__(self, *, give_up_start: Callable[[], None], tell: Callable[[str], None]) -> None:
         self.worker: Running | None = None
         self._give_up_start = give_up_start
+        self._tell = tell
         self._draining = False
 
     async def listen(self, signals: AsyncIterator[signal.Signals]) -> None:
@@ -80,10 +97,10 @@ class _Obedience:
                 self._give_up_start()
             elif not self._draining:
                 self._draining = True
-                say(f"{number.name}: finishing what is in flight; once more stops at once")
+                self._tell(f"{number.name}: finishing what is in flight; once more stops at once")
                 self.worker.stop()
             else:
-                say(f"{number.name} again: stopping at once")
+                self._tell(f"{number.name} again: stopping at once")
                 self.worker.stop_now()
 
 

@@ -12,11 +12,12 @@ import click
 from streamflow.cli import options
 from streamflow.errors import ConfigError
 from streamflow.leases import STREAM_ROW
+from streamflow.rules.resets import is_loss
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from streamflow.leases import Lease
+    from streamflow.leases import Gap, Lease
     from streamflow.pipeline import AwsOptions, DynamoDBStream
     from streamflow.protocols import StreamInfo
     from streamflow.records import Shard
@@ -96,9 +97,20 @@ def _row(shard_id: str, shard: Shard | None, lease: Lease | None) -> dict[str, A
             "checkpoint": str(lease.checkpoint),
             "owner": lease.owner,
             "epoch": lease.epoch,
-            "gaps": [{"lost_from": str(gap.lost_from), "cause": gap.cause} for gap in lease.gaps],
+            "gaps": [gap_entry(gap) for gap in lease.gaps],
         }
     return row
+
+
+def gap_entry(gap: Gap) -> dict[str, str]:
+    """Where records are missing, and why; or from where somebody moved the checkpoint back, which loses none."""
+    return {"lost_from" if is_loss(gap) else "moved_from": str(gap.lost_from), "cause": gap.cause}
+
+
+def _gap_text(entry: dict[str, str]) -> str:
+    if "lost_from" in entry:
+        return f"LOST from {entry['lost_from']} ({entry['cause']})"
+    return f"{entry['cause']} from {entry['moved_from']}"
 
 
 def tree(rows: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -128,7 +140,7 @@ def _state(row: dict[str, Any]) -> str:
     parts = [f"{row['state']:<6}"]
     if "lease" in row:
         parts += [row["checkpoint"], f"owner {row['owner'] or 'nobody'}"]
-        parts += [f"LOST from {gap['lost_from']} ({gap['cause']})" for gap in row["gaps"]]
+        parts += [_gap_text(gap) for gap in row["gaps"]]
     return "  ".join(parts)
 
 

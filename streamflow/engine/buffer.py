@@ -42,6 +42,8 @@ class ShardBuffer:
     bytes: int = 0
     unsettled: int = 0
     """Records that passed the filters and are not settled."""
+    asked_at: float | None = None
+    """Monotonic time since when the source owes the reader an answer; None while nothing is asked."""
     caught_up_at_s: float = 0.0
     """Wall time of the last look that found nothing, as those before it: everything written until then has been read."""
     _empty_since_s: float | None = None

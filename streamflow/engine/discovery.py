@@ -48,7 +48,8 @@ class Discovery:
         """One look; the answer is the pause before the next."""
         clock = self.flow.around.clock
         try:
-            rows = {row.shard_id: row for row in await self.ownership.rows()}
+            # As of the last look for leases. It may be a moment old: whatever is written here is compared and set.
+            rows = {row.shard_id: row for row in self.ownership.listed}
             if held.lease.state is LeaseState.AWAITING_CHILDREN:
                 await self._first_start(held, rows)
                 self.flow.nudge()
@@ -63,7 +64,7 @@ class Discovery:
         except LeaseLostError:
             return 0.0
         self._failures = 0
-        return min(1.0, self.ownership.renew_interval_s)
+        return min(1.0, self.flow.around.options.lease_duration_s / 3)
 
     async def _first_start(self, held: HeldLease, rows: Mapping[str, Lease]) -> None:
         """Store where every listed shard starts, and only then that the stream was started.

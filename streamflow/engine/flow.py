@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from streamflow.clock import Clock
+    from streamflow.engine.lease_loop import LeaseLoop
     from streamflow.engine.read_ahead import ReadAhead
     from streamflow.events import Event
     from streamflow.pipeline import PipelineOptions
@@ -42,7 +43,9 @@ class WorkerOptions:
     audit_interval_s: float = 600.0
     """Pause between complete listings of a stream; in between, children are looked up as their parents end."""
     store_deadline_s: float = 5.0
-    """Time for the last checkpoint of a shard at shutdown."""
+    """Time for one sign of life, and for the last checkpoint of a shard at shutdown."""
+    stall_s: float = 60.0
+    """How long a reader, or the whole event loop, may be stuck until its leases are given up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,9 @@ class Surroundings:
 
     options: WorkerOptions
     store: StateStore
+    """For the handlers' loop."""
+    lease_loop: LeaseLoop
+    """Where leases are kept alive, with the store's other side."""
     clock: Clock
     observers: Sequence[Observer]
     random: Random
@@ -88,6 +94,8 @@ class Flow:
     """The handler where it is a sink that keeps the checkpoint itself: it decides where each shard goes on."""
     event_bytes_max: int | None = None
     """Where the handler takes an encoded event: the most it may have, also for a single record."""
+    company: str | None = None
+    """The first branch of the same fan-out, for the others: a worker has all branches of a shard, or none."""
     stopping: anyio.Event = field(default_factory=anyio.Event)
     """Set once: no new reads, no new batches."""
     changed: anyio.Event = field(default_factory=anyio.Event)
@@ -102,6 +110,15 @@ class Flow:
     at_stop: set[Callable[[], None]] = field(default_factory=set)
     """Called once when the flow begins to stop: wakes whoever waits for something else."""
 
+    _whole: Flow | None = None
+
+    def for_shard(self) -> Flow:
+        """The same flow for one shard, which may stop before the others; it stops with them if it is in `at_stop`."""
+        part = replace(self, stopping=anyio.Event(), _whole=self)
+        if self.stopping.is_set():
+            part.stopping.set()
+        return part
+
     def stop(self) -> None:
         """Begin the graceful end of this flow."""
         self.stopping.set()
@@ -111,7 +128,7 @@ class Flow:
 
     def nudge(self) -> None:
         """Have the leases looked at now."""
-        self.changed.set()
+        (self._whole or self).changed.set()
 
     async def wait_nudge(self, timeout_s: float) -> None:
         """Wait for a nudge or the timeout, whichever is first."""

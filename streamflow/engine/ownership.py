@@ -1,12 +1,14 @@
-"""Which leases this worker holds: taken, renewed and written by compare-and-set, never by the clock of anything else.
+"""Which leases this worker holds: taken, written and passed on by compare-and-set, never by the clock of anything else.
 
-A worker's own validity counts from before it sent its last acknowledged write and ends before any observer's patience
-does; past it the worker dispatches nothing and stores nothing. A take continues from the row that the store returned.
+A worker's own validity counts from before it sent its last acknowledged sign of life and ends before any observer's
+patience does; past it the worker dispatches nothing and stores nothing. A take continues from the row that the store
+returned.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -15,14 +17,12 @@ from streamflow import events
 from streamflow.errors import LeaseLostError, StoreError, UnknownOutcomeError, leading_error
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from streamflow.engine.flow import Flow, Surroundings
+    from streamflow.engine.liveness import Liveness
     from streamflow.leases import Lease
 
-# The owner believes for 4/5 of the lease duration, observers wait for all of it: the rest is the margin between them.
-_OWN_SHARE = 0.8
-_RENEWALS_PER_LEASE = 3
 # Calls to a store or a stream at the same time, at a start with thousands of shards.
 _SIDE_BY_SIDE_MAX = 128
 
@@ -31,10 +31,11 @@ Item = TypeVar("Item")
 
 @dataclass(slots=True, eq=False)
 class HeldLease:
-    """One lease of ours. All its writes go through here, one after the other."""
+    """One lease of ours. All its writes go through here, one after the other, in the loop of the leases."""
 
     lease: Lease
     around: Surroundings
+    liveness: Liveness
     sent_at: float
     """Monotonic time just before the last acknowledged write was sent."""
     lost: anyio.Event = field(default_factory=anyio.Event)
@@ -51,48 +52,70 @@ class HeldLease:
 
     @property
     def valid_until(self) -> float:
-        return self.sent_at + self.around.options.lease_duration_s * _OWN_SHARE
+        # Passed on, or of a life that others have ended: not ours any more.
+        if self.lease.owner != self.liveness.worker_id:
+            return float("-inf")
+        return self.liveness.valid_until(self)
 
     async def write(self, **changes: Any) -> None:
-        """Store the lease with these fields changed; without any, renew it.
+        """Store the lease with these fields changed.
 
         Raises:
             LeaseLostError: the row is not ours any more, or our validity ran out before the write.
             StoreError: nothing was stored; the caller may try again.
         """
+        try:
+            await self.around.lease_loop.call(self.write_here, **changes)
+        except LeaseLostError:
+            self.lose()
+            raise
+
+    async def write_here(self, **changes: Any) -> None:
+        """As `write`, for the loop of the leases; without changes it renews the lease."""
         async with self._writing:
             if not self.valid:
-                self.lose()
                 raise LeaseLostError(f"the lease of {self.shard_id} was not renewed in time")
             sent_at = self.around.clock.monotonic()
-            stored = await self._update(replace(self.lease, **changes))
+            stored = await self._update(changes)
             if stored is None:
-                self.lose()
                 raise LeaseLostError(
                     f"somebody else wrote the lease of {self.shard_id}, or the store gave no answer in time"
                 )
             self.lease, self.sent_at = stored, sent_at
 
-    async def _update(self, wanted: Lease) -> Lease | None:
+    async def _update(self, changes: dict[str, Any]) -> Lease | None:
         """The row as stored; None on conflict, and where no answer came while the lease was valid.
 
         Not to be cancelled: a write that was given up half-way may have happened, and then every later one would conflict.
         """
         patience_s = self.valid_until - self.around.clock.monotonic()
         with anyio.CancelScope(shield=True), anyio.move_on_after(patience_s):
-            try:
-                return await self.around.store.update(wanted, expected_version=self.lease.version)
-            except UnknownOutcomeError:
-                return await self._read_back(wanted)
+            stored = await self._compare_and_set(changes)
+            if stored is None and await self._was_asked():
+                stored = await self._compare_and_set(changes)
+            return stored
         return None
 
-    async def _read_back(self, wanted: Lease) -> Lease | None:
-        """Decide what became of a write whose answer was lost: ours if it is there, void if the old row is."""
-        current = await self.around.store.get(wanted.key)
+    async def _compare_and_set(self, changes: dict[str, Any]) -> Lease | None:
+        store, wanted = self.around.lease_loop.store, replace(self.lease, **changes)
+        try:
+            return await store.update(wanted, expected_version=self.lease.version)
+        except UnknownOutcomeError:
+            # Decide what became of it: ours if it is there, void if the old row is.
+            current = await store.get(wanted.key)
         if current == self.lease:
             raise StoreError(f"the write of the lease of {self.shard_id} did not happen")
-        expected = replace(wanted, version=self.lease.version + 1)
-        return current if current == expected else None
+        return current if current == replace(wanted, version=self.lease.version + 1) else None
+
+    async def _was_asked(self) -> bool:
+        """Whether the conflict is but somebody who asks for the lease: it is still ours then, and the row is taken over."""
+        current = await self.around.lease_loop.store.get(self.lease.key)
+        if current is None or current == self.lease:
+            return False
+        if replace(self.lease, version=current.version, claimant=current.claimant) != current:
+            return False
+        self.lease = current
+        return True
 
     def lose(self) -> None:
         """Give up belief in the lease; whoever works on it stops."""
@@ -104,104 +127,114 @@ class Ownership:
     """The leases of one flow that this worker holds, and what it has seen of the others."""
 
     flow: Flow
+    liveness: Liveness
     held: dict[str, HeldLease] = field(default_factory=dict)
-    _seen: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """Shard id to the version last seen and since when, by our monotonic clock."""
+    listed: Sequence[Lease] = ()
+    """All rows of the stream, as of the last look."""
+    _avoided: dict[str, float] = field(default_factory=dict)
+    """Shards that we gave up, to the monotonic time until which others may have them."""
 
-    @property
-    def renew_interval_s(self) -> float:
-        return self.flow.around.options.lease_duration_s / _RENEWALS_PER_LEASE
-
-    async def rows(self) -> list[Lease]:
-        """All rows of the stream as the store lists them now; also notes which of them have changed."""
-        rows = list(await self.flow.around.store.list(self.flow.name, self.flow.info.stream_arn))
-        now = self.flow.around.clock.monotonic()
-        seen = self._seen
-        self._seen = {
-            row.shard_id: known
-            if (known := seen.get(row.shard_id)) is not None and known[0] == row.version
-            else (row.version, now)
-            for row in rows
-        }
+    async def rows(self) -> Sequence[Lease]:
+        """All rows of the stream as the store lists them now; also finds out whose owners live."""
+        rows = await self.flow.around.store.list(self.flow.name, self.flow.info.stream_arn)
+        await self.liveness.look(rows)
+        self.listed = rows
         return rows
 
     def free(self, row: Lease) -> bool:
-        """Whether the row may be taken: unowned, ours from an earlier life, or silent for a whole lease duration."""
+        """Whether the row may be taken: unowned, ours from an earlier life, or of an owner that was silent for too long."""
         if row.shard_id in self.held:
             return False
-        options = self.flow.around.options
-        if row.owner is None or row.owner == options.worker_id:
-            return True
-        version, since = self._seen.get(row.shard_id, (row.version, self.flow.around.clock.monotonic()))
-        return version == row.version and self.flow.around.clock.monotonic() - since >= options.lease_duration_s
+        if self._avoided.get(row.shard_id, float("-inf")) > self.flow.around.clock.monotonic():
+            return False
+        return self.liveness.unowned(row)
 
     async def take(self, row: Lease) -> HeldLease | None:
-        """Try to become the owner of a row that was listed; None if somebody was faster.
+        """As `take_all`, for one row; None if somebody was faster."""
+        return next(iter(await self.take_all([row])), None)
 
-        What is taken is the row as it is now, not the listing's idea of it.
+    async def take_all(self, rows: Sequence[Lease]) -> list[HeldLease]:
+        """Try to become the owner of rows that were listed; the answer is without those where somebody was faster.
+
+        What is taken is a row as it is now, not the listing's idea of it.
 
         Raises:
-            StoreError: the store failed; if it stored our ownership all the same, the next round finds it.
+            StoreError: the store failed; what it stored of our ownership all the same, the next round finds.
         """
-        around = self.flow.around
-        current = await around.store.get(row.key)
-        if current is None or current.version != row.version:
-            return None
-        sent_at = around.clock.monotonic()
-        wanted = replace(current, owner=around.options.worker_id, epoch=current.epoch + 1)
-        taken = None
-        # Not to be cancelled half-way: a lease of ours that we do not know of would stay idle until it ran out.
-        with anyio.CancelScope(shield=True), anyio.move_on_after(around.options.store_deadline_s):
-            taken = await around.store.update(wanted, expected_version=row.version)
-        if taken is None:
-            return None
-        held = HeldLease(taken, around, sent_at)
-        self.held[row.shard_id] = held
-        around.emit(
-            events.LeaseTaken(
-                pipeline=self.flow.name, shard_id=row.shard_id, epoch=taken.epoch, previous_owner=row.owner
-            )
-        )
-        return held
-
-    async def renew(self) -> None:
-        """Renew what was not written for a renewal interval; a failing store is tried again next round."""
-        due = self.flow.around.clock.monotonic() - self.renew_interval_s * 0.9
-        async with anyio.create_task_group() as renewals:
-            for held in [held for held in self.held.values() if held.sent_at <= due]:
-                renewals.start_soon(self._renew, held, name=f"{self.flow.name}/{held.shard_id}/renew")
-
-    async def _renew(self, held: HeldLease) -> None:
+        before = {row.key: row.owner for row in rows}
+        taken: list[HeldLease] = []
         try:
-            await held.write()
-        except LeaseLostError:
-            pass
-        except StoreError as error:
-            self.flow.around.emit(
-                events.CheckpointFailed(
-                    pipeline=self.flow.name,
+            # Not to be cancelled half-way: a lease of ours that we do not know of would stay idle until it ran out.
+            with anyio.CancelScope(shield=True):
+                await self.flow.around.lease_loop.call(side_by_side, partial(self._take_here, taken), rows)
+        finally:
+            for held in taken:
+                lease = held.lease
+                self.held[held.shard_id] = self.liveness.held[lease.key] = held
+                event = events.LeaseTaken(
+                    pipeline=lease.pipeline,
                     shard_id=held.shard_id,
-                    error=error,
-                    retry_after_s=self.renew_interval_s,
+                    epoch=lease.epoch,
+                    previous_owner=before[lease.key],
                 )
+                self.flow.around.emit(event)
+        return taken
+
+    async def _take_here(self, taken: list[HeldLease], row: Lease) -> None:
+        """In the loop of the leases."""
+        around = self.flow.around
+        with anyio.move_on_after(around.options.store_deadline_s):
+            current = await around.lease_loop.store.get(row.key)
+            if current is None or current.version != row.version:
+                return
+            sent_at = around.clock.monotonic()
+            wanted = replace(current, owner=self.liveness.worker_id, claimant=None, epoch=current.epoch + 1)
+            stored = await around.lease_loop.store.update(wanted, expected_version=current.version)
+            if stored is not None:
+                taken.append(HeldLease(stored, around, self.liveness, sent_at))
+
+    async def ask_for(self, rows: Sequence[Lease]) -> None:
+        """Have the owners of rows that were listed pass them on to us, in their own time. Raises `StoreError`."""
+        await self.flow.around.lease_loop.call(side_by_side, self.liveness.ask, rows)
+        for row in rows:
+            self.flow.around.emit(
+                events.LeaseAskedFor(pipeline=row.pipeline, shard_id=row.shard_id, owner=row.owner or "")
             )
 
-    async def release(self, held: HeldLease) -> None:
-        """Let a lease go so that another worker may have it at once; where that fails, it runs out by itself."""
-        self.held.pop(held.shard_id, None)
+    async def release(self, held: HeldLease, *, to: str | None = None) -> None:
+        """Let a lease go so that another worker, or just the one it is passed on to, may have it at once.
+
+        Where that fails, it stays ours in the store, and is free for us and, when we are gone, for all.
+        """
+        self.drop(held)
         if not held.valid:
             return
         try:
-            await held.write(owner=None)
+            await held.write(owner=to, claimant=None)
         except (LeaseLostError, StoreError):
             return
-        self.flow.around.emit(events.LeaseReleased(pipeline=self.flow.name, shard_id=held.shard_id))
+        pipeline, shard_id = self.flow.name, held.shard_id
+        if to is None:
+            self.flow.around.emit(events.LeaseReleased(pipeline=pipeline, shard_id=shard_id))
+        else:
+            self.flow.around.emit(events.LeaseHandedOver(pipeline=pipeline, shard_id=shard_id, to=to))
 
     def forget(self, held: HeldLease, reason: str) -> None:
         """Strike a lease that somebody else has from the list."""
-        self.held.pop(held.shard_id, None)
+        self.drop(held)
         held.lose()
         self.flow.around.emit(events.LeaseLost(pipeline=self.flow.name, shard_id=held.shard_id, reason=reason))
+
+    def drop(self, held: HeldLease) -> None:
+        """Strike a lease from the list, whatever the store says of it."""
+        if self.held.get(held.shard_id) is held:
+            del self.held[held.shard_id]
+        if self.liveness.held.get(held.lease.key) is held:
+            del self.liveness.held[held.lease.key]
+
+    def avoid(self, shard_id: str) -> None:
+        """Leave a shard that we gave up to others for a while."""
+        self._avoided[shard_id] = self.flow.around.clock.monotonic() + self.flow.around.options.stall_s
 
     async def create(self, rows: Iterable[Lease]) -> list[str]:
         """Store rows that do not exist yet; the answer names those that were new.
@@ -212,12 +245,15 @@ class Ownership:
             StoreError: some may not be stored; a repetition is harmless.
         """
         created: list[str] = []
+        store, born_s = self.flow.around.lease_loop.store, self.flow.around.clock.wall()
 
         async def create_one(row: Lease) -> None:
-            if await self.flow.around.store.create(row) is not None:
+            # Of a row that was deleted by hand, somebody may still hold an old version, and sinks know its last epoch.
+            new = replace(row, epoch=int(born_s), version=int(born_s * 1_000))
+            if await store.create(new) is not None:
                 created.append(row.shard_id)
 
-        await side_by_side(create_one, rows)
+        await self.flow.around.lease_loop.call(side_by_side, create_one, rows)
         return sorted(created)
 
 

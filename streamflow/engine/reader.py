@@ -47,6 +47,7 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
     while not flow.stopping.is_set():
         await buffer.wait_room()
         started, asked_at_s = clock.monotonic(), clock.wall()
+        buffer.asked_at = started
         try:
             page = await reader.read(records_max=RECORDS_MAX)
         except (TrimmedError, NotFoundError) as error:
@@ -57,9 +58,11 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
             raise
         except SourceError as error:
             failures += 1
+            buffer.asked_at = None
             if await flow.pause(_report_failure(flow, shard_id, error, failures)):
                 return
             continue
+        buffer.asked_at = None
         if flow.stopping.is_set():
             return  # its records would come behind what the stop has forgotten
         failures = 0

@@ -26,6 +26,8 @@ from streamflow.rules.pacing import STORE_BACKOFF
 from streamflow.rules.windows import state_bytes_max
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from streamflow.engine.flow import Flow
     from streamflow.engine.ownership import HeldLease, Ownership
     from streamflow.positions import Position
@@ -46,6 +48,24 @@ class ShardWork:
     _abandoned: int = 0
     _behind_gap: bool = False
     """Records were lost, and the lease says where to go on: not a sink that waits for them."""
+    _heir: str | None = None
+    """The worker that asked for the lease."""
+    _stop_work: Callable[[], None] | None = None
+    """Ends reading and dispatching; what is in flight is finished."""
+
+    def __post_init__(self) -> None:
+        self.flow = self.flow.for_shard()
+
+    def leave(self, *, to: str | None = None) -> None:
+        """Begin to let the shard go: what is in flight is finished, the frontier stored, and the lease passed on."""
+        if not self.flow.stopping.is_set():
+            self._heir = to
+            self._stop()
+
+    def _stop(self) -> None:
+        self.flow.stopping.set()
+        if self._stop_work is not None:
+            self._stop_work()
 
     async def run(self) -> None:
         """Work on the shard.
@@ -62,6 +82,7 @@ class ShardWork:
                 pipeline=flow.name, shard_id=held.shard_id, start=held.lease.checkpoint, epoch=held.lease.epoch
             )
         )
+        flow.at_stop.add(self._stop)
         try:
             reason, children = await self._work()
         except LeaseLostError as error:
@@ -72,12 +93,14 @@ class ShardWork:
             reason = "failed"
             raise
         finally:
+            flow.at_stop.discard(self._stop)
             if self._cut_off:
                 # What the handler still does in a thread of its own, nobody knows: nobody else may have the shard yet.
-                self.ownership.held.pop(held.shard_id, None)
-            elif reason in {"stopped", "failed"}:
+                self.ownership.drop(held)
+                self.ownership.liveness.abandon()
+            elif reason in {"stopped", "handed_over", "failed"}:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
-                    await self.ownership.release(held)
+                    await self.ownership.release(held, to=self._heir)
             flow.around.emit(
                 events.ShardClosed(
                     pipeline=flow.name,
@@ -92,7 +115,7 @@ class ShardWork:
         while True:
             try:
                 if not await self._deliver_all():
-                    return "stopped", ()
+                    return "handed_over" if self._heir else "stopped", ()
                 break
             except TrimmedError as error:
                 await self._record_gap(str(error), resume=TRIM_HORIZON)
@@ -170,26 +193,45 @@ class ShardWork:
             reading.cancel()
             delivery.stop()
 
-        self.flow.at_stop.add(stop)
+        self._stop_work = stop
+        if self.flow.stopping.is_set():
+            stop()
         finished = False
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(read, name=f"{name}/reader")
                 tasks.start_soon(checkpoints.run, name=f"{name}/checkpoint")
-                tasks.start_soon(self._watch_lease, name=f"{name}/lease")
+                tasks.start_soon(self._watch, buffer, name=f"{name}/lease")
                 finished = await delivery.run()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise leading_error(group) from None
         finally:
-            self.flow.at_stop.discard(stop)
+            self._stop_work = None
         return finished
 
-    async def _watch_lease(self) -> None:
-        """Stop everything as soon as the lease is lost: a handler in flight is cancelled, not waited for."""
-        clock = self.flow.around.clock
+    async def _watch(self, buffer: ShardBuffer) -> None:
+        """Stop everything as soon as the lease is lost: a handler in flight is cancelled, not waited for.
+
+        A reader that is stuck has the shard let go, in good order as long as that takes no longer than a drain may.
+        """
+        clock, options = self.flow.around.clock, self.flow.around.options
+        give_up_at = float("inf")
         while self.held.valid:
-            with anyio.move_on_after(max(0.0, self.held.valid_until - clock.monotonic())):
+            now = clock.monotonic()
+            if now >= give_up_at:
+                await self._write(owner=None)
+                break
+            stuck_s = 0.0 if buffer.asked_at is None else now - buffer.asked_at
+            if stuck_s >= options.stall_s and not self.flow.stopping.is_set():
+                event = events.ReaderStuck(pipeline=self.flow.name, shard_id=self.held.shard_id, stuck_s=stuck_s)
+                self.flow.around.emit(event)
+                self.ownership.avoid(self.held.shard_id)
+                self.leave()
+                give_up_at = now + options.drain_timeout_s
+            stuck_at = options.stall_s / 4 + now if buffer.asked_at is None else options.stall_s + buffer.asked_at
+            until = min(self.held.valid_until, give_up_at, stuck_at if stuck_at > now else now + options.stall_s / 4)
+            with anyio.move_on_after(max(0.0, until - now)):
                 await self.held.lost.wait()
         raise LeaseLostError(f"the lease of {self.held.shard_id} is not ours any more")
 
@@ -226,7 +268,7 @@ class ShardWork:
             flow.around.emit(events.ShardAwaitingChildren(pipeline=flow.name, shard_id=held.shard_id))
         else:
             await self._write(state=LeaseState.ENDED, checkpoint=SHARD_END, owner=None, children=children)
-        self.ownership.held.pop(held.shard_id, None)
+        self.ownership.drop(held)
         flow.nudge()
         return children or ()
 

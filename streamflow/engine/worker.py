@@ -2,9 +2,9 @@
 
     worker
     ├─ watchdog                            is the event loop alive?
+    ├─ worker/liveness                     what others see of us
     └─ <pipeline>                          one flow each
-       ├─ <pipeline>/renewals              the leases we hold
-       ├─ <pipeline>/leases                the leases we could take
+       ├─ <pipeline>/leases                the leases we could take, ask for, or should pass on
        ├─ <pipeline>/discovery             while the stream's row is ours
        └─ <pipeline>/<shard>/delivery      while the shard's row is ours
           ├─ <pipeline>/<shard>/reader
@@ -12,11 +12,12 @@
           └─ <pipeline>/<shard>/lease
 
 Shutdown: nothing is read or dispatched any more → batches in flight finish, until `drain_timeout_s` → each shard stores
-its frontier and releases its lease → the stream's row is released → renewals stop.
+its frontier and releases its lease → the stream's row is released → the worker takes its leave.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -24,27 +25,33 @@ import anyio
 
 from streamflow import events
 from streamflow.engine.discovery import Discovery, stream_row
-from streamflow.engine.ownership import Ownership, side_by_side
+from streamflow.engine.heartbeats import Heartbeats
+from streamflow.engine.ownership import Ownership
 from streamflow.engine.reader import error_code
+from streamflow.engine.renewals import Renewals
 from streamflow.engine.shard import ShardWork
 from streamflow.errors import NotFoundError, SourceError, StoreError, StreamDisabledError, leading_error
-from streamflow.leases import STREAM_ROW, LeaseState
-from streamflow.rules import lineage
+from streamflow.leases import STREAM_ROW, LeaseLayout, LeaseState
+from streamflow.rules import balance, lineage
+from streamflow.rules.balance import View
 from streamflow.rules.pacing import STORE_BACKOFF
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from anyio.abc import TaskGroup
 
-    from streamflow.engine.flow import Flow
+    from streamflow.engine.flow import Flow, Surroundings
+    from streamflow.engine.liveness import Liveness
     from streamflow.engine.ownership import HeldLease
     from streamflow.leases import Lease
+
+_TAKEN_TOGETHER = 500
 
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """Runs flows side by side until they stop, end or fail."""
+    """Runs flows side by side, over one store, until they stop, end or fail."""
 
     flows: Sequence[Flow]
     _forced: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -58,13 +65,34 @@ class Worker:
             StreamflowError: why a flow failed; other errors are bugs and come as they are.
         """
         self._waiting_for = len(self.flows)
+        around = self.flows[0].around
+        liveness = liveness_in(around, tuple(flow.name for flow in self.flows))
+        await liveness.start()
+        try:
+            async with anyio.create_task_group() as keeping:
+                keeping.start_soon(liveness.run, name="worker/liveness")
+                try:
+                    await self._run_flows(liveness)
+                finally:
+                    with (
+                        anyio.CancelScope(shield=True),
+                        anyio.move_on_after(around.options.store_deadline_s),
+                        suppress(StoreError),
+                    ):
+                        await liveness.leave()
+                keeping.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise leading_error(group) from None
+
+    async def _run_flows(self, liveness: Liveness) -> None:
+        works = [FlowWork(flow, liveness, self._note_started) for flow in self.flows]
+        by_name = {work.flow.name: work for work in works}
+        for work in works:
+            work.company = by_name.get(work.flow.company or "")
         with self._forced:
-            try:
-                async with anyio.create_task_group() as tasks:
-                    for flow in self.flows:
-                        tasks.start_soon(self._run_flow, flow, name=flow.name)
-            except BaseExceptionGroup as group:
-                raise leading_error(group) from None
+            async with anyio.create_task_group() as tasks:
+                for work in works:
+                    tasks.start_soon(self._run_flow, work, name=work.flow.name)
 
     def stop(self) -> None:
         """Begin the graceful shutdown; `run` returns when it is done."""
@@ -88,10 +116,10 @@ class Worker:
             if flow.repeating
         }
 
-    async def _run_flow(self, flow: Flow) -> None:
-        drained = False
+    async def _run_flow(self, work: FlowWork) -> None:
+        flow, drained = work.flow, False
         try:
-            drained = await FlowWork(flow, self._note_started).run()
+            drained = await work.run()
         except Exception as error:  # noqa: BLE001 - told to the observers, unwrapped, and raised again
             cause = leading_error(error) if isinstance(error, BaseExceptionGroup) else error
             flow.around.emit(events.PipelineFailed(pipeline=flow.name, error=cause))
@@ -112,13 +140,21 @@ class FlowWork:
     """One flow from its first lease to its last."""
 
     flow: Flow
+    liveness: Liveness
     note_started: Callable[[], None]
+    company: FlowWork | None = None
+    """The first branch of a fan-out, for the others: a shard's branches belong together."""
     ownership: Ownership = field(init=False)
     discovery: Discovery = field(init=False)
+    works: dict[str, ShardWork] = field(default_factory=dict)
+    owners: Mapping[str, str] = field(default_factory=dict)
+    """Unfinished shard to its owner, as of the last look."""
     _started: bool = False
+    _was_free: frozenset[str] = frozenset()
+    _was_unequal: bool = False
 
     def __post_init__(self) -> None:
-        self.ownership = Ownership(self.flow)
+        self.ownership = Ownership(self.flow, self.liveness)
         self.discovery = Discovery(self.flow, self.ownership)
 
     async def run(self) -> bool:
@@ -128,37 +164,31 @@ class FlowWork:
             StoreError: the store does not even take the stream's row.
         """
         flow = self.flow
-        await flow.around.store.create(stream_row(flow))
-        async with anyio.create_task_group() as keeping:
-            keeping.start_soon(self._renew_leases, name=f"{flow.name}/renewals")
-            try:
-                await self._work_and_drain()
-            finally:
-                with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
-                    for held in list(self.ownership.held.values()):
-                        await self.ownership.release(held)
-            keeping.cancel_scope.cancel()
+        await self.ownership.create([stream_row(flow)])
+        try:
+            await self._work_and_drain()
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
+                for held in list(self.ownership.held.values()):
+                    await self.ownership.release(held)
         return not flow.repeating
 
     async def _work_and_drain(self) -> None:
         flow = self.flow
         async with anyio.create_task_group() as shards:
-            shards.start_soon(self._take_leases, shards, name=f"{flow.name}/leases")
+            shards.start_soon(self._look_after_leases, shards, name=f"{flow.name}/leases")
             await flow.stopping.wait()
             # From here on every shard finishes what it has in flight; what does not end in time is cancelled.
             shards.cancel_scope.deadline = flow.around.clock.monotonic() + flow.around.options.drain_timeout_s
+            await self.liveness.retire(flow.name)
 
-    async def _renew_leases(self) -> None:
-        while True:
-            await anyio.sleep(self.ownership.renew_interval_s)
-            await self.ownership.renew()
-
-    async def _take_leases(self, shards: TaskGroup) -> None:
-        flow = self.flow
+    async def _look_after_leases(self, shards: TaskGroup) -> None:
+        flow, options = self.flow, self.flow.around.options
         failures = 0
         while not flow.stopping.is_set():
             try:
-                await self._take(await self.ownership.rows(), shards)
+                rows = await self.ownership.rows()
+                await self._look(rows, shards)
             except StoreError as error:
                 failures += 1
                 delay_s = STORE_BACKOFF.delay_s(failures, flow.around.random)
@@ -170,37 +200,113 @@ class FlowWork:
                 await flow.pause(delay_s)
                 continue
             failures = 0
-            await flow.wait_nudge(self.ownership.renew_interval_s)
+            layout = flow.around.store.layout
+            await flow.wait_nudge(balance.listing_interval_s(len(rows), options.lease_duration_s, layout))
 
-    async def _take(self, rows: Sequence[Lease], shards: TaskGroup) -> None:
-        """Take every lease that is free and may be worked on, and start the work."""
+    async def _look(self, rows: Sequence[Lease], shards: TaskGroup) -> None:
+        """Take leases, ask for leases, pass leases on, and start the work on those that are ours now."""
         flow, ownership = self.flow, self.ownership
         stream = next((row for row in rows if row.shard_id == STREAM_ROW), None)
         if stream is None:
             await self._restore_stream_row(rows)
             return
+        await self._notice_losses(rows)
+        if not self.liveness.alive:
+            return
         if ownership.free(stream) and (held := await ownership.take(stream)) is not None:
             shards.start_soon(self._discover, held, name=f"{flow.name}/discovery")
         if stream.state is not LeaseState.ACTIVE:
             return
+        self._pass_on(rows)
+        view = self._view(lineage.readable(rows))
+        await self._take(shards, balance.takes(view))
+        await self._ask(view, shards)
+        self._note_look(rows, view)
+        if all(row.state is LeaseState.ENDED for row in rows if row.shard_id != STREAM_ROW) and await self._no_more():
+            flow.around.emit(events.StreamEnded(pipeline=flow.name, stream_arn=flow.info.stream_arn))
+            flow.stop()
 
-        async def take_one(row: Lease) -> None:
-            if not flow.stopping.is_set() and (held := await ownership.take(row)) is not None:
-                work = ShardWork(flow=flow, ownership=ownership, held=held)
-                shards.start_soon(work.run, name=f"{flow.name}/{row.shard_id}/delivery")
+    def _view(self, readable: Sequence[Lease]) -> View:
+        worker_id = self.liveness.worker_id
+        free = frozenset(row.shard_id for row in readable if self.ownership.free(row))
+        self.owners = {
+            row.shard_id: worker_id if row.shard_id in self.ownership.held else row.owner
+            for row in readable
+            if row.owner is not None and row.shard_id not in free
+        }
+        view = View(
+            me=worker_id,
+            workers=self.liveness.workers(self.flow.name) | {worker_id},
+            rows=readable,
+            free=free,
+            left_over=free & self._was_free,
+            company={} if self.company is None else self.company.owners,
+        )
+        self._was_free = free
+        return view
 
-        await side_by_side(take_one, [row for row in lineage.readable(rows) if ownership.free(row)])
+    async def _take(self, shards: TaskGroup, rows: Sequence[Lease]) -> None:
+        """Take leases, some at a time: work on the first of thousands begins before the last is taken."""
+        for start in range(0, len(rows), _TAKEN_TOGETHER):
+            if self.flow.stopping.is_set():
+                return
+            for held in await self.ownership.take_all(rows[start : start + _TAKEN_TOGETHER]):
+                work = ShardWork(flow=self.flow, ownership=self.ownership, held=held)
+                self.works[held.shard_id] = work
+                shards.start_soon(self._run_shard, work, name=f"{self.flow.name}/{held.shard_id}/delivery")
+
+    async def _run_shard(self, work: ShardWork) -> None:
+        try:
+            await work.run()
+        finally:
+            if self.works.get(work.held.shard_id) is work:
+                del self.works[work.held.shard_id]
+
+    async def _ask(self, view: View, shards: TaskGroup) -> None:
+        """Ask for leases where the look before found them unequally shared out too."""
+        wanted = balance.asks(view)
+        if self._was_unequal and not self.flow.stopping.is_set():
+            if self.flow.around.store.layout is LeaseLayout.KCL_SHARED:
+                # Workers of the KCL 2.x cannot be asked, and take one lease at a time from each other.
+                await self._take(shards, wanted[:1])
+            else:
+                await self.ownership.ask_for(wanted)
+        self._was_unequal = bool(wanted)
+
+    def _pass_on(self, rows: Sequence[Lease]) -> None:
+        """Begin to hand over what somebody alive has asked for."""
+        workers = self.liveness.workers(self.flow.name)
+        for row in rows:
+            if row.claimant in workers and row.claimant != self.liveness.worker_id and row.shard_id in self.works:
+                self.works[row.shard_id].leave(to=row.claimant)
+
+    async def _notice_losses(self, rows: Sequence[Lease]) -> None:
+        """Lose what somebody else has written: no lease is renewed by itself in a native store, so nothing else may tell."""
+        listed = {row.shard_id: row for row in rows}
+        for shard_id, held in list(self.ownership.held.items()):
+            row = listed.get(shard_id) or await self.flow.around.store.get(held.lease.key)
+            # A listing may be older than what we have written; what others write comes after it.
+            if row is None or (
+                row.version > held.lease.version and (row.owner, row.epoch) != (held.lease.owner, held.lease.epoch)
+            ):
+                held.lose()
+
+    def _note_look(self, rows: Sequence[Lease], view: View) -> None:
+        flow, held = self.flow, self.ownership.held
         if not self._started:
             self._started = True
             flow.around.emit(
                 events.PipelineStarted(
-                    pipeline=flow.name, stream_arn=flow.info.stream_arn, shards=len(ownership.held) - 1
+                    pipeline=flow.name,
+                    stream_arn=flow.info.stream_arn,
+                    shards=len(held.keys() - {STREAM_ROW}),
                 )
             )
             self.note_started()
-        if all(row.state is LeaseState.ENDED for row in rows if row.shard_id != STREAM_ROW) and await self._no_more():
-            flow.around.emit(events.StreamEnded(pipeline=flow.name, stream_arn=flow.info.stream_arn))
-            flow.stop()
+        unowned = len(view.free - held.keys())
+        flow.around.emit(
+            events.LeasesListed(pipeline=flow.name, leases=len(rows) - 1, unowned=unowned, workers=len(view.workers))
+        )
 
     async def _restore_stream_row(self, rows: Sequence[Lease]) -> None:
         """Somebody removed the row. With the shards' rows still there, the first start is known to be done.
@@ -214,7 +320,7 @@ class FlowWork:
                 f"every lease of pipeline {flow.name!r} is gone from the store: restore them, or start the worker again to "
                 "begin at the starting position"
             )
-        await flow.around.store.create(replace(stream_row(flow), state=LeaseState.ACTIVE))
+        await self.ownership.create([replace(stream_row(flow), state=LeaseState.ACTIVE)])
         flow.nudge()
 
     async def _no_more(self) -> bool:
@@ -230,3 +336,8 @@ class FlowWork:
         await self.discovery.run(held)
         if not self.flow.stopping.is_set():
             self.ownership.forget(held, "the stream's row was not renewed in time")
+
+
+def liveness_in(around: Surroundings, pipelines: tuple[str, ...]) -> Liveness:
+    """The way that the store's layout asks for."""
+    return Heartbeats(around, pipelines) if around.store.layout is LeaseLayout.NATIVE else Renewals(around)

@@ -344,9 +344,66 @@ LEASE_CHANGES = Metric(
     kind="counter",
     unit="changes",
     labels=("pipeline", "kind"),
-    values=("taken", "lost", "released"),
+    values=("taken", "lost", "released", "asked_for", "handed_over"),
     meaning="Changes of ownership at this worker.",
     remedy="Lost outside of deployments: workers stall longer than lease_duration_s, or share a worker_id.",
+)
+
+LEASES_HELD = Metric(
+    name="streamflow_leases_held",
+    kind="gauge",
+    unit="leases",
+    labels=("pipeline",),
+    meaning="Shards that this worker works on. The sum over all workers is the number of unfinished shards.",
+    remedy="Unequal by more than one or a tenth for minutes: look at the log of the worker that has most.",
+)
+LEASES_UNOWNED = Metric(
+    name="streamflow_leases_unowned",
+    kind="gauge",
+    unit="leases",
+    labels=("pipeline",),
+    meaning="Shards that may be worked on and that nobody alive owned after this worker's last look.",
+    remedy="Above 0 for longer than the lease duration: the workers cannot write to the lease store; see its errors.",
+)
+WORKERS = Metric(
+    name="streamflow_workers",
+    kind="gauge",
+    unit="workers",
+    labels=("pipeline",),
+    meaning="Workers of the pipeline that this worker sees alive, itself included.",
+    remedy="Fewer than there are processes: some of them use another store, or do not reach it.",
+)
+READERS_STUCK = Metric(
+    name="streamflow_readers_stuck_total",
+    kind="counter",
+    unit="shards",
+    labels=("pipeline",),
+    meaning="Shards that were let go because the source gave no answer.",
+    remedy="The source's client hangs: look at its time limits and at the network.",
+)
+HEARTBEAT_FAILURES = Metric(
+    name="streamflow_heartbeat_failures_total",
+    kind="counter",
+    unit="writes",
+    labels=(),
+    meaning="Signs of life of this worker that the lease store did not take.",
+    remedy="Rising: the lease store; if it goes on for most of the lease duration, all leases of the worker are lost.",
+)
+WORKERS_STRUCK = Metric(
+    name="streamflow_workers_struck_total",
+    kind="counter",
+    unit="workers",
+    labels=(),
+    meaning="Other workers that this one saw silent for their lease duration, and whose leases are free since.",
+    remedy="Each is a crash, or a worker that stood still: look at its log.",
+)
+TAKEN_FOR_DEAD = Metric(
+    name="streamflow_taken_for_dead_total",
+    kind="counter",
+    unit="times",
+    labels=(),
+    meaning="How often this worker lost all its leases because others saw no sign of life of it.",
+    remedy="The process or its machine stood still longer than lease_duration_s, or the lease store was out of reach.",
 )
 
 # --- shards and pipelines --------------------------------------------------------------------------------------------
@@ -398,7 +455,7 @@ SHARDS_CLOSED = Metric(
     kind="counter",
     unit="shards",
     labels=("pipeline", "reason"),
-    values=("ended", "lost", "stopped", "failed"),
+    values=("ended", "lost", "handed_over", "stopped", "failed"),
     meaning="Shards this worker stopped working on.",
     remedy="Failed: see the log. Lost: see lease changes.",
 )
@@ -437,6 +494,15 @@ CHECKPOINT_AGE = Metric(
     meaning="0 while everything read is stored; else seconds since the last checkpoint was stored, or since the first "
     "record was read after everything had been stored, whichever is later.",
     remedy="Rising: a batch is stuck in its handler (see failed attempts), or the lease store refuses writes.",
+    fold="max",
+)
+PROGRESS_AGE = Metric(
+    name="streamflow_shard_progress_age_seconds",
+    kind="gauge",
+    unit="seconds",
+    labels=("pipeline", "shard"),
+    meaning="Seconds since the shard last made progress: a page was read, even an empty one, or records were settled.",
+    remedy="Rising: the handler is stuck (see failed attempts), or the source gives no answers.",
     fold="max",
 )
 BUFFERED_BYTES = Metric(
@@ -486,7 +552,30 @@ BUILD = Metric(
     remedy="Two versions for long: a rollout is stuck.",
 )
 
+# --- several workers below one supervisor ----------------------------------------------------------------------------
+
+WORKER_UP = Metric(
+    name="streamflow_worker_up",
+    kind="gauge",
+    unit="",
+    labels=("worker",),
+    meaning="1 for a worker of `run --workers N` that answered this scrape, else 0: its other series are absent then.",
+    remedy="0: it is being started again, see restarts and the log; or it runs and is stuck, see /livez.",
+)
+WORKER_RESTARTS = Metric(
+    name="streamflow_worker_restarts_total",
+    kind="counter",
+    unit="restarts",
+    labels=("worker",),
+    meaning="Processes that were started for a worker of `run --workers N` after its first one.",
+    remedy="Rising: the line `worker ended` says how the one before ended, and what it wrote before that says why.",
+)
+SUPERVISOR = (WORKER_UP, WORKER_RESTARTS)
+"""What the supervisor of several workers adds to their pages."""
+
 CATALOGUE: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
+WORKER = tuple(metric for metric in CATALOGUE if metric not in SUPERVISOR)
+"""What a worker's own page has."""
 
 
 def table() -> str:

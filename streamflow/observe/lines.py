@@ -10,7 +10,7 @@ import json
 import logging
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 from streamflow.errors import (
     DestinationError,
@@ -24,6 +24,8 @@ from streamflow.events import (
     CheckpointFailed,
     DestinationFailed,
     DiscoveryFailed,
+    HeartbeatFailed,
+    LeaseHandedOver,
     LeaseLost,
     LeaseReleased,
     LeaseTaken,
@@ -32,6 +34,7 @@ from streamflow.events import (
     PipelineFailed,
     PipelineStarted,
     PipelineStopped,
+    ReaderStuck,
     ReadFailed,
     RecordsDiscarded,
     RecordsParked,
@@ -41,6 +44,8 @@ from streamflow.events import (
     ShardsDiscovered,
     StreamEnded,
     WindowClosed,
+    WorkerStruck,
+    WorkerTakenForDead,
 )
 
 if TYPE_CHECKING:
@@ -77,10 +82,12 @@ def line_of(event: Event, *, log_handler_errors: bool = False) -> Line | None:
             return _failure(event, log_handler_errors)
         case RecordsDiscarded() | DestinationFailed() | RecordsParked() | ParkingFailed() | WindowClosed():
             return _given_up(event, log_handler_errors)
-        case (
-            LeaseTaken() | LeaseLost() | LeaseReleased() | ShardClosed() | ShardsDiscovered() | ShardAwaitingChildren()
-        ):
+        case LeaseTaken() | LeaseLost() | LeaseReleased() | LeaseHandedOver() | ReaderStuck():
+            return _lease_life(event)
+        case ShardClosed() | ShardsDiscovered() | ShardAwaitingChildren():
             return _shard_life(event)
+        case HeartbeatFailed() | WorkerStruck() | WorkerTakenForDead():
+            return _worker_life(event, log_handler_errors)
         case PipelineStarted():
             return _info("pipeline started", event.pipeline, shards=event.shards, stream=event.stream_arn)
         case PipelineStopped():
@@ -99,18 +106,45 @@ def line_of(event: Event, *, log_handler_errors: bool = False) -> Line | None:
             return None
 
 
-def _shard_life(
-    event: LeaseTaken | LeaseLost | LeaseReleased | ShardClosed | ShardsDiscovered | ShardAwaitingChildren,
-) -> Line | None:
-    pipeline = event.pipeline
+def _lease_life(event: LeaseTaken | LeaseLost | LeaseReleased | LeaseHandedOver | ReaderStuck) -> Line:
+    pipeline, shard_id = event.pipeline, event.shard_id
     match event:
         case LeaseTaken():
             previous = {"previous_owner": event.previous_owner} if event.previous_owner else {}
-            return _info("lease taken", pipeline, shard=event.shard_id, epoch=event.epoch, **previous)
+            return _info("lease taken", pipeline, shard=shard_id, epoch=event.epoch, **previous)
         case LeaseLost():
-            return _info("lease lost", pipeline, shard=event.shard_id, reason=event.reason)
+            return _info("lease lost", pipeline, shard=shard_id, reason=event.reason)
         case LeaseReleased():
-            return _info("lease released", pipeline, shard=event.shard_id)
+            return _info("lease released", pipeline, shard=shard_id)
+        case LeaseHandedOver():
+            return _info("lease handed over", pipeline, shard=shard_id, to=event.to)
+        case ReaderStuck():
+            stuck_s = round(event.stuck_s, 1)
+            return _line(logging.WARNING, "reader stuck", pipeline, shard=shard_id, stuck_s=stuck_s)
+        case _:
+            assert_never(event)
+
+
+def _worker_life(event: HeartbeatFailed | WorkerStruck | WorkerTakenForDead, log_handler_errors: bool) -> Line:
+    fields: dict[str, Value] = {"worker": event.worker_id}
+    match event:
+        case HeartbeatFailed():
+            fields |= error_fields(event.error, log_handler_errors=log_handler_errors)
+            fields |= {"retry_after_s": round(event.retry_after_s, 1)}
+            return Line(level=logging.WARNING, fact="heartbeat failed", fields=fields)
+        case WorkerStruck():
+            fields |= {"silent_s": round(event.silent_s, 1)}
+            return Line(level=logging.WARNING, fact="worker gone", fields=fields)
+        case WorkerTakenForDead():
+            fields |= {"silent_s": round(event.silent_s, 1)}
+            return Line(level=logging.WARNING, fact="taken for dead", fields=fields)
+        case _:
+            assert_never(event)
+
+
+def _shard_life(event: ShardClosed | ShardsDiscovered | ShardAwaitingChildren) -> Line | None:
+    pipeline = event.pipeline
+    match event:
         case ShardClosed(reason="ended"):
             return _info("shard ended", pipeline, shard=event.shard_id, children=" ".join(event.children) or "none yet")
         case ShardsDiscovered() if event.created or event.forgotten:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import platform
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
@@ -22,9 +23,13 @@ from streamflow.events import (
     CheckpointStored,
     DestinationFailed,
     DiscoveryFailed,
+    HeartbeatFailed,
     IteratorExpired,
+    LeaseAskedFor,
+    LeaseHandedOver,
     LeaseLost,
     LeaseReleased,
+    LeasesListed,
     LeaseTaken,
     LoopBlocked,
     PageRead,
@@ -32,6 +37,7 @@ from streamflow.events import (
     PipelineFailed,
     PipelineStarted,
     PipelineStopped,
+    ReaderStuck,
     ReadFailed,
     RecordsDiscarded,
     RecordsParked,
@@ -43,10 +49,12 @@ from streamflow.events import (
     ShardsDiscovered,
     StreamEnded,
     WindowClosed,
+    WorkerStruck,
+    WorkerTakenForDead,
 )
 from streamflow.observe import catalogue
 from streamflow.observe.balance import Balances
-from streamflow.observe.catalogue import CATALOGUE, OTHER, Metric
+from streamflow.observe.catalogue import OTHER, WORKER, Metric
 from streamflow.observe.results import NOTHING_PROCESSED, ProcessingResult, processing_result
 from streamflow.observe.series import Series, family_name, label
 from streamflow.observe.shards import OpenShards, ShardFacts
@@ -66,7 +74,18 @@ _Row: TypeAlias = "tuple[ShardFacts, dict[str, float]]"
 _Delivery: TypeAlias = (
     BatchDelivered | BatchFailed | RecordsDiscarded | DestinationFailed | RecordsParked | ParkingFailed | WindowClosed
 )
-_Lease: TypeAlias = CheckpointStored | CheckpointFailed | LeaseTaken | LeaseLost | LeaseReleased
+_Lease: TypeAlias = (
+    CheckpointStored
+    | CheckpointFailed
+    | LeaseTaken
+    | LeaseLost
+    | LeaseReleased
+    | LeaseAskedFor
+    | LeaseHandedOver
+    | LeasesListed
+    | ReaderStuck
+)
+_Worker: TypeAlias = LoopBlocked | HeartbeatFailed | WorkerStruck | WorkerTakenForDead
 _Life: TypeAlias = (
     PipelineStarted
     | PipelineStopped
@@ -109,6 +128,7 @@ class Metrics:
         self._running: dict[str, bool] = {}
         self._results: dict[str, ProcessingResult] = {}
         self._parked_keys: dict[str, int] = {}
+        self._listed: dict[str, LeasesListed] = {}
         self._series = Series()
         self._count = self._series.count
         self._measure = self._series.measure
@@ -136,9 +156,19 @@ class Metrics:
                 self._count(catalogue.TRIMMED_GAPS, 1, event.pipeline)
             case RecordsSuppressed():
                 self._count(catalogue.RECORDS_SUPPRESSED, event.records, event.pipeline)
-            case LoopBlocked():
-                self._count(catalogue.LOOP_BLOCKED, event.blocked_s)
-            case CheckpointStored() | CheckpointFailed() | LeaseTaken() | LeaseLost() | LeaseReleased():
+            case LoopBlocked() | HeartbeatFailed() | WorkerStruck() | WorkerTakenForDead():
+                self._note_worker(event)
+            case (
+                CheckpointStored()
+                | CheckpointFailed()
+                | LeaseTaken()
+                | LeaseLost()
+                | LeaseReleased()
+                | LeaseAskedFor()
+                | LeaseHandedOver()
+                | LeasesListed()
+                | ReaderStuck()
+            ):
                 self._note_lease(event)
             case (
                 BatchDelivered()
@@ -152,8 +182,21 @@ class Metrics:
                 self._note_delivery(event)
             case _:
                 self._note_life(event)
-        if (result := processing_result(event)) is not None and not isinstance(event, LoopBlocked):
+        if (result := processing_result(event)) is not None and not isinstance(event, _Worker):
             self._results[event.pipeline] = result
+
+    def _note_worker(self, event: _Worker) -> None:
+        match event:
+            case LoopBlocked():
+                self._count(catalogue.LOOP_BLOCKED, event.blocked_s)
+            case HeartbeatFailed():
+                self._count(catalogue.HEARTBEAT_FAILURES, 1)
+            case WorkerStruck():
+                self._count(catalogue.WORKERS_STRUCK, 1)
+            case WorkerTakenForDead():
+                self._count(catalogue.TAKEN_FOR_DEAD, 1)
+            case _:
+                assert_never(event)
 
     def _note_delivery(self, event: _Delivery) -> None:
         pipeline = event.pipeline
@@ -217,6 +260,14 @@ class Metrics:
                 self._count(catalogue.LEASE_CHANGES, 1, pipeline, "lost")
             case LeaseReleased():
                 self._count(catalogue.LEASE_CHANGES, 1, pipeline, "released")
+            case LeaseAskedFor():
+                self._count(catalogue.LEASE_CHANGES, 1, pipeline, "asked_for")
+            case LeaseHandedOver():
+                self._count(catalogue.LEASE_CHANGES, 1, pipeline, "handed_over")
+            case LeasesListed():
+                self._listed[pipeline] = event
+            case ReaderStuck():
+                self._count(catalogue.READERS_STUCK, 1, pipeline)
             case _:
                 assert_never(event)
 
@@ -252,7 +303,7 @@ class Metrics:
 
     def describe(self) -> Iterator[Family]:
         """The names this collector takes, for the registry."""
-        for metric in CATALOGUE:
+        for metric in WORKER:
             yield Family(family_name(metric), metric.meaning, metric.kind)
 
     def collect(self) -> Iterator[Family]:
@@ -265,12 +316,16 @@ class Metrics:
         yield InfoMetricFamily(family_name(catalogue.BUILD), catalogue.BUILD.meaning, self._versions)
 
     def _pipeline_gauges(self) -> Iterator[Family]:
-        balances = self._balances.snapshot()
+        balances, listed = self._balances.snapshot(), self._listed.copy()
+        held = Counter(shard.pipeline for shard in self._shards.snapshot())
         readings: dict[Metric, dict[str, int]] = {
             catalogue.PIPELINE_RUNNING: {name: int(running) for name, running in self._running.copy().items()},
             catalogue.RECORDS_IN_FLIGHT: {name: balance.in_flight for name, balance in balances.items()},
             catalogue.RECORDS_UNACCOUNTED: {name: balance.unaccounted for name, balance in balances.items()},
             catalogue.PARKED_KEYS: self._parked_keys.copy(),
+            catalogue.LEASES_HELD: {name: held[name] for name in self._running.copy()},
+            catalogue.LEASES_UNOWNED: {name: look.unowned for name, look in listed.items()},
+            catalogue.WORKERS: {name: look.workers for name, look in listed.items()},
         }
         for metric, values in readings.items():
             family = _gauge(metric)
@@ -316,6 +371,7 @@ class Metrics:
         return {
             catalogue.ITERATOR_AGE.name: age_s,
             catalogue.CHECKPOINT_AGE.name: shard.checkpoint_age_s(now_s),
+            catalogue.PROGRESS_AGE.name: shard.progress_age_s(now_s),
             catalogue.BUFFERED_BYTES.name: shard.buffered_bytes,
             catalogue.RETENTION_HEADROOM.name: max(0.0, self._retention_s - age_s),
             catalogue.FAILED_ATTEMPTS.name: shard.failed_attempts,
@@ -323,7 +379,7 @@ class Metrics:
 
 
 _FOLDS: dict[str, Callable[[Iterable[float]], float]] = {"max": max, "min": min, "sum": sum}
-_SHARD_GAUGES = tuple(metric for metric in CATALOGUE if metric.fold)
+_SHARD_GAUGES = tuple(metric for metric in WORKER if metric.fold)
 
 
 def _laggiest_first(row: _Row) -> tuple[float, float, float, str, str]:

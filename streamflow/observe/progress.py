@@ -45,9 +45,9 @@ RATE_WINDOW_S = 5.0
 """Rates are means over this long, or over the time since the start where that is shorter."""
 
 _SLOT_S = 0.25
-_ERRORS_KEPT = 5
+ERRORS_KEPT = 5
 # What a person can take in at a glance; the metrics have the rest.
-_SHARDS_SHOWN = 20
+SHARDS_SHOWN = 20
 
 StateName = Literal["starting", "running", "ended", "stopped", "failed"]
 
@@ -184,7 +184,7 @@ class Progress:
         kind = line.fields.get("pipeline"), line.fact
         self._errors.pop(kind, None)
         self._errors[kind] = str(line)
-        if len(self._errors) > _ERRORS_KEPT:
+        if len(self._errors) > ERRORS_KEPT:
             del self._errors[next(iter(self._errors))]
 
     def _tally(self, pipeline: str) -> _Tally:
@@ -278,7 +278,7 @@ def _pipeline_progress(
         attempts_failed=tally.attempts_failed,
         polls_failed=tally.polls_failed,
         trimmed_gaps=tally.trimmed_gaps,
-        shards=tuple(laggiest[:_SHARDS_SHOWN]),
+        shards=tuple(laggiest[:SHARDS_SHOWN]),
     )
 
 

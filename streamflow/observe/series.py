@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Histogram
 
-from streamflow.observe.catalogue import CATALOGUE, OTHER, Metric
+from streamflow.observe.catalogue import OTHER, WORKER, Metric
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,8 +26,8 @@ class Series:
     """Written on the event loop, collected in any thread: the library locks each series."""
 
     def __init__(self) -> None:
-        self._counters = {m.name: _counter(m) for m in CATALOGUE if m.kind == "counter"}
-        self._histograms = {m.name: _histogram(m) for m in CATALOGUE if m.kind == "histogram"}
+        self._counters = {m.name: _counter(m) for m in WORKER if m.kind == "counter"}
+        self._histograms = {m.name: _histogram(m) for m in WORKER if m.kind == "histogram"}
         self._counter_series: dict[tuple[str, ...], Counter] = {}
         self._histogram_series: dict[tuple[str, ...], Histogram] = {}
         self._open_values: dict[tuple[str, str], set[str]] = {}
@@ -59,7 +59,7 @@ class Series:
 
     def start_from_zero(self, pipeline: str) -> None:
         """Show the counters whose labels are known: `increase()` does not see a counter that begins at 1."""
-        for metric in CATALOGUE:
+        for metric in WORKER:
             if metric.kind != "counter" or not metric.labels:
                 continue
             if metric.labels == ("pipeline",):

@@ -67,6 +67,8 @@ class ShardFacts:
     stored: Position
     """The checkpoint, as far as is known."""
     unstored_since_at_s: float | None = None
+    progressed_at_s: float
+    """When a page was read last, or records were settled."""
     buffered_bytes: int = 0
     failed_attempts: int = 0
     held: bool = False
@@ -102,6 +104,10 @@ class ShardFacts:
         """0 while everything read is stored; else since the last progress of the stored checkpoint."""
         return 0.0 if self.unstored_since_at_s is None else max(0.0, now_s - self.unstored_since_at_s)
 
+    def progress_age_s(self, now_s: float) -> float:
+        """Since the shard last did anything but wait."""
+        return max(0.0, now_s - self.progressed_at_s)
+
 
 class OpenShards:
     """An observer that keeps the open shards. Events about a shard that is not open are late, and ignored."""
@@ -136,7 +142,13 @@ class OpenShards:
                     self._keep(self._after(shard, event))
             case ShardOpened(pipeline=pipeline, shard_id=shard_id):
                 now_s = self._clock.wall()
-                opened = ShardFacts(pipeline=pipeline, shard_id=shard_id, read_up_to_at_s=now_s, stored=event.start)
+                opened = ShardFacts(
+                    pipeline=pipeline,
+                    shard_id=shard_id,
+                    read_up_to_at_s=now_s,
+                    progressed_at_s=now_s,
+                    stored=event.start,
+                )
                 self._keep(opened)
             case ShardClosed():
                 self._forget(event.pipeline, event.shard_id)
@@ -167,7 +179,10 @@ class OpenShards:
                 return replace(shard, read_failing=True)
             case BatchDelivered() | RecordsDiscarded() | RecordsParked():
                 settled = shard.records_settled + event.records
-                return replace(shard, records_settled=settled, failed_attempts=0, held=False)
+                progressed_at_s = self._clock.wall()
+                return replace(
+                    shard, records_settled=settled, failed_attempts=0, held=False, progressed_at_s=progressed_at_s
+                )
             case BatchFailed():
                 return replace(shard, failed_attempts=event.attempt)
             case DestinationFailed():
@@ -193,6 +208,7 @@ class OpenShards:
             read_up_to_at_s=read_up_to_at_s,
             at_tip=at_tip,
             read_to_end=page.ended,
+            progressed_at_s=now_s,
             records_read=shard.records_read + page.records,
             records_settled=shard.records_settled + page.filtered,
             last_read=page.last or shard.last_read,

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamflow.errors import MalformedRecordError
-from streamflow.rules.pattern_grammar import Pattern, parse_pattern
-from streamflow.rules.pattern_places import ABSENT
-from streamflow.rules.pattern_predicates import any_holds
-from streamflow.rules.patterns import compile_tree
+from streamflow.rules.patterns.compiling import compile_tree
+from streamflow.rules.patterns.grammar import Pattern, parse_pattern
+from streamflow.rules.patterns.places import ABSENT
+from streamflow.rules.patterns.predicates import any_holds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamflow.records import Envelope, Record
-    from streamflow.rules.pattern_grammar import Path
-    from streamflow.rules.patterns import Read
+    from streamflow.rules.patterns.compiling import Read
+    from streamflow.rules.patterns.grammar import Path
 
 _decode = msgspec.json.Decoder().decode
 _FREE, _KEYS, _IMAGE, _WHOLE = range(4)  # what reading costs

@@ -31,6 +31,7 @@ from streamflow.sdk.declarations import (
     StorePlugin,
 )
 from streamflow.sdk.encoding import BEHIND_IN_SHARD, Encoded, encode_in_order
+from streamflow.sdk.permissions import Permission, nothing_at_aws, resource_arn
 from streamflow.sdk.requests import BEHIND, Answers, Rejection, write_in_requests
 from streamflow.sdk.settings import AwsSettings, Settings
 
@@ -53,6 +54,7 @@ __all__ = [
     "MiddlewarePlugin",
     "PartialFailure",
     "PayloadForm",
+    "Permission",
     "Position",
     "Record",
     "RecordFailure",
@@ -73,8 +75,10 @@ __all__ = [
     "encode_in_order",
     "image_json",
     "newest",
+    "nothing_at_aws",
     "packed",
     "payload",
+    "resource_arn",
     "sortable",
     "table_of",
     "waves",

@@ -15,11 +15,12 @@ from streamflow.sdk.problems import problem
 from streamflow.sdk.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from streamflow.protocols import Destination, Middleware, StateStore, Writer
     from streamflow.sdk.context import SinkContext
+    from streamflow.sdk.permissions import Permission
 
 API_VERSION = (1, 0)
 """Of this module. A plugin with another major version, or a newer minor one, is not loaded."""
@@ -118,6 +119,8 @@ class SinkPlugin(ConfigurablePlugin[S]):
 
     open: Callable[[S, SinkContext], AbstractAsyncContextManager[Writer]]
     capabilities: Capabilities | Callable[[S], Capabilities]
+    permissions: Callable[[S], Sequence[Permission]] | None = None
+    """What a sink with these settings calls at AWS, for `streamflow iam-policy`; None where nobody has written it down."""
 
     def _mistakes(self) -> Iterator[str]:
         yield from super(SinkPlugin, self)._mistakes()

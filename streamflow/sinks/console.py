@@ -13,6 +13,7 @@ from streamflow.errors import StreamflowError
 from streamflow.payloads import PayloadForm
 from streamflow.sdk.capabilities import Capabilities
 from streamflow.sdk.declarations import SinkPlugin
+from streamflow.sdk.permissions import nothing_at_aws
 from streamflow.sdk.settings import Settings
 from streamflow.sinks.lines import LinesWriter, performing
 from streamflow.sinks.writing_thread import open_writing_thread
@@ -76,4 +77,5 @@ console = SinkPlugin(
     examples={"what Lambda would see": {}, "before and after": {"payload": "change"}},
     open=open_console,
     capabilities=_capabilities,
+    permissions=nothing_at_aws,
 )

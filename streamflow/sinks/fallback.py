@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 from streamflow.sdk.combined import Outcome, combined, outcome_of, raise_for
 from streamflow.sdk.declarations import SinkPlugin
 from streamflow.sdk.nested import NestedSink, without_checkpoint
+from streamflow.sdk.permissions import nothing_at_aws
 from streamflow.sdk.settings import Settings
 from streamflow.sinks.console import console
 from streamflow.sinks.jsonl import jsonl
@@ -84,4 +85,5 @@ fallback = SinkPlugin(
     examples={"failed": {"sinks": (console(), jsonl(path="not-printed.jsonl"))}},
     open=_open,
     capabilities=lambda settings: combined(settings.sinks),
+    permissions=nothing_at_aws,
 )

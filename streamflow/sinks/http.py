@@ -14,6 +14,7 @@ import anyio
 from streamflow import __version__
 from streamflow.errors import ConfigError, SinkBusyError, StreamflowError
 from streamflow.sdk.declarations import SinkPlugin
+from streamflow.sdk.permissions import nothing_at_aws
 from streamflow.sdk.requests import Rejection, write_in_requests
 from streamflow.sinks.egress import guarded_socket, refusal
 from streamflow.sinks.http_answers import Answered, Refused, meaning
@@ -216,4 +217,5 @@ http = SinkPlugin(
     },
     open=open_http,
     capabilities=capabilities,
+    permissions=nothing_at_aws,
 )

@@ -14,6 +14,7 @@ from streamflow.errors import ConfigError, SinkBusyError, StreamflowError
 from streamflow.payloads import PayloadForm
 from streamflow.sdk.capabilities import Capabilities
 from streamflow.sdk.declarations import SinkPlugin
+from streamflow.sdk.permissions import nothing_at_aws
 from streamflow.sdk.settings import Settings
 from streamflow.sinks.jsonl_file import Fsync, LinesFile
 from streamflow.sinks.lines import LinesWriter, performing
@@ -135,4 +136,5 @@ jsonl = SinkPlugin(
     },
     open=open_jsonl,
     capabilities=_capabilities,
+    permissions=nothing_at_aws,
 )

@@ -10,10 +10,11 @@ from pydantic import Field, field_validator, model_validator
 
 from streamflow.errors import PatternError, leading_error
 from streamflow.rules.filters import compile_filters
-from streamflow.rules.patterns import compile_pattern
+from streamflow.rules.patterns.compiling import compile_pattern
 from streamflow.sdk.combined import Outcome, combined, outcome_of, raise_for
 from streamflow.sdk.declarations import SinkPlugin
 from streamflow.sdk.nested import NestedSink, without_checkpoint
+from streamflow.sdk.permissions import nothing_at_aws
 from streamflow.sdk.settings import Settings
 from streamflow.sinks.console import console
 from streamflow.sinks.jsonl import jsonl
@@ -151,4 +152,5 @@ route = SinkPlugin(
     },
     open=_open,
     capabilities=lambda settings: combined(settings.sinks or [None]),
+    permissions=nothing_at_aws,
 )

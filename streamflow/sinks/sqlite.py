@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, field_validator
 from streamflow.failures import RecordsFailedError
 from streamflow.sdk.capabilities import Capabilities
 from streamflow.sdk.declarations import SinkPlugin
+from streamflow.sdk.permissions import nothing_at_aws
 from streamflow.sdk.settings import Settings
 from streamflow.sinks.sqlite_checkpoints import CREATION, ShardCheckpoint
 from streamflow.sinks.sqlite_file import open_file
@@ -150,4 +151,5 @@ sqlite = SinkPlugin(
     },
     open=open_sqlite,
     capabilities=_capabilities,
+    permissions=nothing_at_aws,
 )

@@ -23,7 +23,7 @@ _Place: TypeAlias = "tuple[Drawer, str, str, str, str]"
 class MemoryStore:
     """The contract of `StateStore` within one event loop; nothing in it ever waits."""
 
-    layout = LeaseLayout.NATIVE
+    layout: LeaseLayout = LeaseLayout.NATIVE
 
     def __init__(self) -> None:
         self._rows: dict[LeaseKey, Lease] = {}

@@ -180,6 +180,10 @@ class _Connection:
                 except anyio.EndOfStream:
                     await self._server.send_eof()
                     return
+                except _Lost:
+                    # Who closes with something unread resets the connection: nobody is left to tell the server.
+                    self._scope.cancel()
+                    return
                 self._asked, self._moves = True, self._moves + 1
                 part, cuts = self._proxy._take_up(chunk)
                 if part:

@@ -91,8 +91,8 @@ async def test_four_slashes_name_an_absolute_path(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("", "installed: memory, sqlite"),
-        ("nowhere://user:geheim@db", "installed: memory, sqlite"),
+        ("", "installed: dynamodb, memory"),
+        ("nowhere://user:geheim@db", "installed: dynamodb, memory"),
         ("sqlit:///leases.db", "did you mean sqlite?"),
         ("sqlite:///", "write sqlite:///PATH"),
         ("sqlite:leases.db", "write sqlite:///PATH"),

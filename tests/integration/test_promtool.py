@@ -6,15 +6,21 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric as Family
 
 from streamflow import events
+from streamflow.cli.supervision.exposition import families, merged
 from streamflow.errors import StoreError
+from streamflow.observe import catalogue
 from streamflow.observe.metrics import Metrics
 from streamflow.positions import TRIM_HORIZON
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROMTOOL = shutil.which("promtool")
 GUIDE = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -95,6 +101,13 @@ EVENTS: tuple[events.Event, ...] = (
     events.LoopBlocked(blocked_s=0.5, task="orders/shardId-1/handler", where="app.py:3, handle"),
     events.LeaseLost(**_SHARD, reason="taken over"),
     events.LeaseReleased(**_SHARD),
+    events.LeaseAskedFor(**_SHARD, owner="w2"),
+    events.LeaseHandedOver(**_SHARD, to="w2"),
+    events.LeasesListed(pipeline="orders", leases=4, unowned=1, workers=2),
+    events.ReaderStuck(**_SHARD, stuck_s=61.0),
+    events.HeartbeatFailed(worker_id="w1", error=StoreError("disk full"), retry_after_s=0.8),
+    events.WorkerStruck(worker_id="w2", silent_s=10.1),
+    events.WorkerTakenForDead(worker_id="w1#2", silent_s=12.0),
     events.ShardAwaitingChildren(**_SHARD),
     events.ShardClosed(pipeline="orders", shard_id="shardId-2", reason="ended", children=("shardId-3",)),
     events.StreamEnded(pipeline="users", stream_arn="arn:y"),
@@ -125,6 +138,29 @@ def test_the_page_after_every_kind_of_event_passes() -> None:
     metrics(events.ShardOpened(pipeline="orders", shard_id="shardId-4", start=TRIM_HORIZON, epoch=1))
     page = generate_latest(registry)
     assert b'shard="_other"' in page
+    judged = promtool("check", "metrics", page=page)
+    assert (judged.returncode, judged.stdout, judged.stderr) == (0, b"", b"")
+
+
+def test_the_page_of_several_workers_passes() -> None:
+    own = Family("streamflow_worker_up", catalogue.WORKER_UP.meaning, "gauge")
+    pages = {}
+    for worker_id in ("w-1", "w-2"):
+        registry = CollectorRegistry()
+        metrics = Metrics(registry, clock=FixedClock())
+        for event in EVENTS:
+            metrics(event)
+        pages[worker_id] = families(registry)
+        own.add_sample("streamflow_worker_up", {"worker": worker_id}, 1)
+
+    class Together:
+        def collect(self) -> Iterator[Family]:
+            yield from merged([own], pages)
+
+    registry = CollectorRegistry()
+    registry.register(Together())
+    page = generate_latest(registry)
+    assert b'streamflow_poll_duration_seconds_bucket{le="0.001",pipeline="orders",worker="w-2"}' in page
     judged = promtool("check", "metrics", page=page)
     assert (judged.returncode, judged.stdout, judged.stderr) == (0, b"", b"")
 

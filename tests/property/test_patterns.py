@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamflow.errors import PatternError
-from streamflow.rules.pattern_explanations import explain_mismatch
-from streamflow.rules.pattern_traps import explain_traps
-from streamflow.rules.patterns import compile_pattern
+from streamflow.rules.patterns.compiling import compile_pattern
+from streamflow.rules.patterns.explanations import explain_mismatch
+from streamflow.rules.patterns.traps import explain_traps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,13 +26,18 @@ _LOOKS_MAX = 200  # 50 ms apart
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class NatsServer:
-    """Use `nats_server`. With a `token` it takes no other; the same for `login`, `user:password`."""
+    """Use `nats_server`. With a `token` it takes no other; the same for `login`, `user:password`.
+
+    `more` is configuration of the test's own, as in the server's file.
+    """
 
     folder: Path
     port: int = 0
     token: str | None = None
     login: str | None = None
     payload_max: int = 1 << 20
+    jetstream: bool = True
+    more: str = ""
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -70,8 +75,10 @@ class NatsServer:
         lines = [
             f'listen: "127.0.0.1:{self.port}"',
             f"max_payload: {self.payload_max}",
-            f'jetstream {{ store_dir: "{self.folder}/store" }}',
+            self.more,
         ]
+        if self.jetstream:
+            lines.append(f'jetstream {{ store_dir: "{self.folder}/store" }}')
         if self.token is not None:
             lines.append(f'authorization {{ token: "{self.token}" }}')
         if self.login is not None:
@@ -96,12 +103,20 @@ class NatsServer:
 
 @contextmanager
 def nats_server(
-    folder: Path, *, token: str | None = None, login: str | None = None, payload_max: int = 1 << 20
+    folder: Path,
+    *,
+    token: str | None = None,
+    login: str | None = None,
+    payload_max: int = 1 << 20,
+    jetstream: bool = True,
+    more: str = "",
 ) -> Iterator[NatsServer]:
     """Run one for the length of the block; its streams are in `folder`."""
     if not _PROGRAM.exists():
         raise RuntimeError("nats-server is not installed: make .venv-emulators/ready")
-    server = NatsServer(folder=folder, token=token, login=login, payload_max=payload_max)
+    server = NatsServer(
+        folder=folder, token=token, login=login, payload_max=payload_max, jetstream=jetstream, more=more
+    )
     for start in range(1, _STARTS_MAX + 1):
         server.port = free_port()
         try:

@@ -10,7 +10,7 @@ import pytest
 from streamflow import events
 from streamflow.batches import Batch  # noqa: TC001 - handlers are inspected
 from streamflow.errors import PartialFailure, RequestRefusedError, SourceError, StreamflowError, TrimmedError
-from streamflow.leases import LeaseState
+from streamflow.leases import STREAM_ROW, LeaseState
 from streamflow.positions import PositionKind
 from streamflow.testing.memory_source import MemorySource
 from virtual import VirtualLoop
@@ -450,7 +450,12 @@ async def test_a_second_worker_takes_over_when_the_first_falls_silent() -> None:
     async with world.working(worker_id="w2"):
         assert not world.deliveries
         await world.until(world.everything_delivered, within_s=15)
-    assert {row.epoch for row in (await world.rows()).values()} == {2}
+    taken = [event for event in world.of(events.LeaseTaken) if event.shard_id != STREAM_ROW]
+    first = {event.shard_id: event.epoch for event in taken if event.previous_owner is None}
+    assert {event.shard_id: event.epoch for event in taken if event.previous_owner == "w1"} == {
+        shard_id: epoch + 1 for shard_id, epoch in first.items()
+    }
+    assert len(first) == world.shards
 
 
 async def test_a_restart_under_the_same_id_continues_at_once() -> None:
@@ -564,4 +569,4 @@ async def test_the_task_tree_has_the_documented_names() -> None:
         (shard_id,) = await world.rows()
         names = {task.name for task in anyio.get_running_tasks()}
     roles = {f"p/{shard_id}/{role}" for role in ("reader", "delivery", "checkpoint", "lease")}
-    assert roles | {"p", "p/renewals", "p/leases", "p/discovery"} <= names
+    assert roles | {"p", "worker/liveness", "p/leases", "p/discovery"} <= names

@@ -87,6 +87,7 @@ class Mapping:
         async with anyio.create_task_group() as tasks:
             worker = await world.worker(self.handle, worker_id=worker_id, destinations=[self])
             tasks.start_soon(worker.run)
+            await anyio.sleep(0.001)  # a store that is down at the very start is another matter
             for _ in range(random.randrange(2, 8)):
                 world.write(*random.choices(KEYS, k=random.randrange(0, 30)))
                 if random.random() < 0.2:

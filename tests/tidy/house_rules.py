@@ -43,6 +43,7 @@ SIDEWAYS_ALLOWED = frozenset(
     {
         ("sources", "aws"),
         ("destinations", "aws"),
+        ("stores", "aws"),
         ("pipeline", "rules"),
         ("pipeline", "sdk"),
         ("pipeline", "declaration"),

@@ -65,7 +65,7 @@ def test_relative_imports_count_from_the_package() -> None:
         ("streamflow/records.py", "from streamflow.events import Event", "level 0 must not know level 1"),
         ("streamflow/rules/lineage.py", "import streamflow.engine.reader", "level 2 must not know level 4"),
         ("streamflow/rules/lineage.py", "def f():\n  import streamflow.cli.main", "level 2 must not know level 10"),
-        ("streamflow/stores/sqlite.py", "from streamflow.aws import session", "rooms of level 3 do not know each"),
+        ("streamflow/sinks/sqlite.py", "from streamflow.aws import session", "rooms of level 3 do not know each"),
         ("streamflow/aws/session.py", "import streamflow.sources.dynamodb", "rooms of level 3 do not know each"),
         ("streamflow/plugins.py", "import streamflow.config", "level 5 must not know level 6"),
         ("streamflow/engine/reader.py", "import streamflow.aws.session", "engine receives this through a protocol"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import orjson
 import pytest
@@ -175,3 +177,12 @@ def test_the_bounds_of_a_window_are_whole_seconds_in_utc(start_s: int, size_s: i
 
 def test_an_event_without_a_window_has_records_only() -> None:
     assert list(batch(1).lambda_event()) == list(orjson.loads(batch(1).lambda_event_json())) == ["Records"]
+
+
+def test_the_fence_says_who_wrote_what() -> None:
+    whole = Batch(pipeline="orders", shard=SHARD, records=records(3), epoch=7)
+    fence = whole.fence
+    assert (fence.pipeline, fence.shard_id, fence.epoch) == ("orders", "shardId-1", 7)
+    assert fence.first == whole.records[0].position
+    assert fence.last == whole.records[-1].position
+    assert whole.select([]).fence == replace(fence, first=None, last=None)

@@ -12,7 +12,7 @@ import pytest
 from streamflow.errors import PatternError
 from streamflow.records import Record, Shard
 from streamflow.rules.filters import compile_filters
-from streamflow.rules.patterns import compile_pattern
+from streamflow.rules.patterns.compiling import compile_pattern
 
 ARN = "arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026"
 SHARD = Shard(stream_arn=ARN, shard_id="shardId-1")

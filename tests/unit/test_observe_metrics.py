@@ -560,11 +560,11 @@ def test_two_metrics_on_one_registry_are_refused() -> None:
 # --- the catalogue ---------------------------------------------------------------------------------------------------
 
 
-def test_the_page_shows_the_catalogue_and_nothing_else() -> None:
+def test_the_page_shows_what_the_catalogue_has_of_a_worker_and_nothing_else() -> None:
     page = Page()
     text = generate_latest(page.registry).decode()
     shown = {line.split()[2]: line.split()[3] for line in text.splitlines() if line.startswith("# TYPE")}
-    kinds = {metric.name: "gauge" if metric.kind == "info" else metric.kind for metric in CATALOGUE}
+    kinds = {metric.name: "gauge" if metric.kind == "info" else metric.kind for metric in catalogue.WORKER}
     assert shown == kinds
 
 

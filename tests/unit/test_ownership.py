@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
+from counted_store import CountedMemoryStore
 from streamflow import events
+from streamflow.engine.heartbeats import Heartbeats
 from streamflow.engine.ownership import HeldLease, Ownership
-from streamflow.errors import LeaseLostError, StoreError
+from streamflow.engine.renewals import Renewals
+from streamflow.engine.worker import liveness_in
+from streamflow.errors import LeaseLostError
+from streamflow.leases import STREAM_ROW, WORKERS, LeaseLayout
 from streamflow.positions import Position
 from virtual import VirtualLoop
-from world import World
+from world import FaultyStore, World
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from streamflow.engine.flow import Flow
+    from streamflow.engine.liveness import Liveness
+    from streamflow.leases import Lease
 
 pytestmark = pytest.mark.anyio
 
@@ -23,24 +37,75 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
     return "asyncio", {"loop_factory": VirtualLoop}
 
 
-async def held_by(world: World, worker_id: str = "w1") -> tuple[Ownership, HeldLease]:
-    """A lease of the one shard, taken by a worker of this name."""
-    ownership = Ownership((await world.worker(worker_id=worker_id)).flows[0])
-    held = await ownership.take(next(row for row in await ownership.rows() if row.shard_id != "stream"))
-    assert held is not None
-    return ownership, held
+@pytest.fixture(params=[LeaseLayout.NATIVE, LeaseLayout.KCL], ids=lambda layout: layout.value)
+async def world(request: pytest.FixtureRequest) -> World:
+    """One shard, whose row is free."""
+    world = World(shards=1)
+    if request.param is LeaseLayout.KCL:
+        world.store = FaultyStore(CountedMemoryStore())
+    async with world.working(worker_id="first"):
+        await anyio.sleep(1)
+    return world
 
 
-async def world_with_a_row() -> World:
+@pytest.fixture
+async def native() -> World:
     world = World(shards=1)
     async with world.working(worker_id="first"):
         await anyio.sleep(1)
     return world
 
 
-async def test_a_lease_past_its_validity_is_not_written_even_if_nobody_took_it() -> None:
-    world = await world_with_a_row()
-    _, held = await held_by(world)
+@dataclass(slots=True)
+class Participant:
+    """A worker's part in ownership, without the work."""
+
+    flow: Flow
+    liveness: Liveness
+    ownership: Ownership
+
+    async def look(self) -> Lease:
+        """The shard's row, after a look at it and at who lives."""
+        return next(row for row in await self.ownership.rows() if row.shard_id != STREAM_ROW)
+
+    async def take(self) -> HeldLease:
+        held = await self.ownership.take(await self.look())
+        assert held is not None
+        return held
+
+
+async def participant(world: World, worker_id: str = "w1") -> Participant:
+    """One that has shown up, and gives no further sign of life."""
+    flow = (await world.worker(worker_id=worker_id)).flows[0]
+    liveness = liveness_in(flow.around, ("p",))
+    await liveness.start()
+    return Participant(flow, liveness, Ownership(flow, liveness))
+
+
+@asynccontextmanager
+async def alive(member: Participant) -> AsyncIterator[None]:
+    """Signs of life for the length of the block."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(member.liveness.run)
+        yield
+        tasks.cancel_scope.cancel()
+
+
+async def looked_on(observer: Participant, seconds: float) -> Lease:
+    """What the observer sees after looking on for so long."""
+    ends_at = anyio.current_time() + seconds
+    row = await observer.look()
+    while anyio.current_time() < ends_at:
+        await anyio.sleep(0.5)
+        row = await observer.look()
+    return row
+
+
+# --- validity and patience -------------------------------------------------------------------------------------------
+
+
+async def test_a_lease_past_its_validity_is_not_written_even_if_nobody_took_it(world: World) -> None:
+    held = await (await participant(world)).take()
     await anyio.sleep(8.5)
     writes = world.store.writes
     with pytest.raises(LeaseLostError):
@@ -49,72 +114,233 @@ async def test_a_lease_past_its_validity_is_not_written_even_if_nobody_took_it()
     assert not held.valid
 
 
-async def test_validity_counts_from_before_the_write_was_sent_and_ends_before_observers_lose_patience() -> None:
-    world = await world_with_a_row()
-    _, held = await held_by(world)
+async def test_validity_counts_from_before_the_sign_of_life_was_sent(world: World) -> None:
+    world.store.latency_s = 1.0
+    member = await participant(world)
     sent_at = anyio.current_time()
-    await held.write()
-    assert sent_at < held.valid_until < sent_at + held.around.options.lease_duration_s
+    held = await member.take()
+    assert held.valid_until <= sent_at + 0.8 * held.around.options.lease_duration_s
 
 
-async def test_an_observer_takes_a_lease_only_after_watching_it_for_its_whole_duration() -> None:
-    world = await world_with_a_row()
-    _, held = await held_by(world, "w1")
-    other = Ownership((await world.worker(worker_id="w2")).flows[0])
-    row = next(row for row in await other.rows() if row.shard_id == held.shard_id)
-    assert not other.free(row)
-    await anyio.sleep(9)
-    assert not other.free(row)
-    await held.write() if held.valid else None
-    await anyio.sleep(1.5)
-    await other.rows()
-    assert other.free(row)
+async def test_an_observer_takes_a_lease_only_after_looking_on_for_its_whole_duration(world: World) -> None:
+    member = await participant(world)
+    held = await member.take()
+    other = await participant(world, "w2")
+    assert not other.ownership.free(await looked_on(other, 9))
+    assert not held.valid
+    row = await looked_on(other, 1.5)
+    assert other.ownership.free(row)
+    assert await other.ownership.take(row) is not None
 
 
-async def test_a_renewal_restarts_the_observers_patience() -> None:
-    world = await world_with_a_row()
-    _, held = await held_by(world, "w1")
-    other = Ownership((await world.worker(worker_id="w2")).flows[0])
-    for _ in range(5):
-        await other.rows()
-        await anyio.sleep(4)
-        await held.write()
-    row = next(row for row in await other.rows() if row.shard_id == held.shard_id)
-    assert not other.free(row)
+async def test_signs_of_life_restart_the_observers_patience(world: World) -> None:
+    member = await participant(world)
+    held = await member.take()
+    other = await participant(world, "w2")
+    async with alive(member):
+        row = await looked_on(other, 60)
+    assert not other.ownership.free(row)
+    assert held.valid
 
 
-async def test_a_take_from_an_old_row_fails_and_the_epoch_grows_with_each_owner() -> None:
-    world = await world_with_a_row()
-    ownership, held = await held_by(world)
+async def test_a_store_that_was_away_makes_nobody_dead(world: World) -> None:
+    member, other = await participant(world), await participant(world, "w2")
+    await member.take()
+    async with alive(member):
+        await looked_on(other, 2)
+        world.store.down = True
+        await anyio.sleep(31)
+        world.store.down = False
+        row = await other.look()
+        assert not other.ownership.free(row)
+        assert not other.ownership.free(await looked_on(other, 9))
+    assert not world.of(events.WorkerStruck)
+
+
+# --- writes ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_take_from_an_old_row_fails_and_the_epoch_grows_with_each_owner(world: World) -> None:
+    member = await participant(world)
+    held = await member.take()
     old = replace(held.lease, version=held.lease.version - 1)
-    other = Ownership((await world.worker(worker_id="w2")).flows[0])
-    assert await other.take(old) is None
-    again = await other.take(held.lease)
+    other = await participant(world, "w2")
+    assert await other.ownership.take(old) is None
+    again = await other.ownership.take(held.lease)
     assert again is not None
     assert again.lease.epoch == held.lease.epoch + 1
     with pytest.raises(LeaseLostError):
-        await held.write()
-    await ownership.release(held)
+        await held.write(checkpoint=Position.after("1"))
+    await member.ownership.release(held)
     (row,) = (await world.rows()).values()
     assert row.owner == "w2"
 
 
-async def test_a_failed_renewal_is_told_and_is_not_yet_a_lost_lease() -> None:
-    world = await world_with_a_row()
-    ownership, held = await held_by(world)
-    await anyio.sleep(4)
-    world.store.down = True
-    await ownership.renew()
+async def test_a_store_that_takes_no_sign_of_life_is_told_and_is_not_yet_a_lost_lease(world: World) -> None:
+    member = await participant(world)
+    held = await member.take()
+    async with alive(member):
+        world.store.down = True
+        await anyio.sleep(4)
+        assert held.valid
+        assert world.of(events.HeartbeatFailed) or world.of(events.CheckpointFailed)
+        world.store.down = False
+        await anyio.sleep(5)
+        assert held.valid
+
+
+async def test_a_lost_answer_is_read_back(world: World) -> None:
+    member = await participant(world)
+    held = await member.take()
+    world.store.lose_answers = 1
+    await held.write(checkpoint=Position.after("7"))
+    (row,) = (await world.rows()).values()
+    assert row == held.lease
+    assert row.checkpoint == Position.after("7")
+    async with alive(member):
+        for _ in range(10):
+            world.store.lose_answers = 1
+            await anyio.sleep(3)
     assert held.valid
-    assert isinstance(world.of(events.CheckpointFailed)[-1].error, StoreError)
+    assert not world.of(events.WorkerTakenForDead)
 
 
-async def test_writes_of_one_lease_come_one_after_the_other() -> None:
-    world = await world_with_a_row()
-    _, held = await held_by(world)
+async def test_writes_of_one_lease_come_one_after_the_other(world: World) -> None:
+    held = await (await participant(world)).take()
     async with anyio.create_task_group() as tasks:
         for number in range(20):
             tasks.start_soon(partial(held.write, checkpoint=Position.after(str(number + 1))))
     (row,) = (await world.rows()).values()
     assert row == held.lease
     assert held.valid
+
+
+# --- asking and passing on -------------------------------------------------------------------------------------------
+
+
+async def test_a_lease_that_was_asked_for_is_still_its_owners(world: World) -> None:
+    member, other = await participant(world), await participant(world, "w2")
+    held = await member.take()
+    await other.ownership.ask_for([await other.look()])
+    assert (await member.look()).claimant == "w2"
+    await held.write(checkpoint=Position.after("7"))
+    (row,) = (await world.rows()).values()
+    assert (row.owner, row.claimant, row.epoch, row.checkpoint) == ("w1", "w2", held.lease.epoch, Position.after("7"))
+
+
+async def test_a_lease_that_is_passed_on_was_never_anybody_elses(world: World) -> None:
+    member, other = await participant(world), await participant(world, "w2")
+    held = await member.take()
+    await other.ownership.ask_for([await other.look()])
+    await member.ownership.release(held, to="w2")
+    assert not held.valid
+    third = await participant(world, "w3")
+    row = await third.look()
+    assert (row.owner, row.claimant) == ("w2", None)
+    assert not third.ownership.free(row)
+    passed_on = await other.take()
+    assert passed_on.lease.epoch == held.lease.epoch + 1
+    assert [event.to for event in world.of(events.LeaseHandedOver)] == ["w2"]
+
+
+async def test_a_conflict_that_is_more_than_a_request_loses_the_lease(world: World) -> None:
+    held = await (await participant(world)).take()
+    await world.edit(held.lease, checkpoint=Position.after("99"))
+    with pytest.raises(LeaseLostError):
+        await held.write(checkpoint=Position.after("1"))
+    (row,) = (await world.rows()).values()
+    assert row.checkpoint == Position.after("99")
+
+
+# --- heartbeats ------------------------------------------------------------------------------------------------------
+
+
+async def test_who_was_taken_for_dead_loses_everything_and_comes_back_under_another_id(native: World) -> None:
+    member, other = await participant(native), await participant(native, "w2")
+    held = await member.take()
+    await looked_on(other, 11)
+    assert [event.worker_id for event in native.of(events.WorkerStruck)] == ["w1"]
+    async with alive(member):
+        await anyio.sleep(1)
+        assert held.lost.is_set()
+        assert member.liveness.worker_id == "w1#2"
+        assert native.of(events.WorkerTakenForDead)
+        again = await member.take()
+        assert again.valid
+        assert again.lease.owner == "w1#2"
+
+
+async def test_a_restart_under_the_same_id_continues_at_once(native: World) -> None:
+    await (await participant(native)).take()
+    restarted = await participant(native)
+    row = await restarted.look()
+    assert restarted.ownership.free(row)
+    assert (await restarted.take()).lease.owner == "w1#2"
+
+
+async def test_two_processes_with_one_id_do_not_fight(native: World) -> None:
+    """The second one takes the place of the first, which goes on as another worker."""
+    first = await participant(native)
+    async with alive(first):
+        await first.take()
+        second = await participant(native)
+        async with alive(second):
+            held = await second.take()
+            await anyio.sleep(60)
+            assert held.valid
+    assert {first.liveness.worker_id, second.liveness.worker_id} == {"w1#2", "w1#3"}
+    assert len(native.of(events.WorkerTakenForDead)) == 1
+
+
+async def test_a_listing_of_workers_that_is_older_than_a_lease_makes_nobody_dead(
+    native: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await participant(native, "w2")
+    workers = list(await native.store.list(*WORKERS))
+    await (await participant(native)).take()
+    fresh = native.store.list
+
+    async def stale(pipeline: str, stream_arn: str) -> object:
+        return workers if (pipeline, stream_arn) == WORKERS else await fresh(pipeline, stream_arn)
+
+    monkeypatch.setattr(native.store, "list", stale)
+    assert not other.ownership.free(await other.look())
+
+
+async def test_whoever_leaves_is_gone_at_once_unless_it_had_to_abandon_something(native: World) -> None:
+    member, other = await participant(native), await participant(native, "w2")
+    await member.take()
+    await member.liveness.leave()
+    assert other.ownership.free(await other.look())
+    await other.take()
+    other.liveness.abandon()
+    await other.liveness.leave()
+    third = await participant(native, "w3")
+    assert not third.ownership.free(await looked_on(third, 9))
+    assert third.ownership.free(await looked_on(third, 2))
+
+
+async def test_whoever_retires_is_counted_no_more_and_still_owns(native: World) -> None:
+    member, other = await participant(native), await participant(native, "w2")
+    held = await member.take()
+    await other.look()
+    assert other.liveness.workers("p") == {"w1", "w2"}
+    await member.liveness.retire("p")
+    row = await other.look()
+    assert other.liveness.workers("p") == {"w2"}
+    assert not other.ownership.free(row)
+    assert held.valid
+
+
+async def test_a_worker_whose_loop_stands_still_for_too_long_gives_no_signs_of_life(world: World) -> None:
+    member, other = await participant(world), await participant(world, "w2")
+    await member.take()
+    assert isinstance(member.liveness, Heartbeats | Renewals)
+    beating = member.liveness._beat_on if isinstance(member.liveness, Heartbeats) else member.liveness._renew_on
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(beating)  # alone: nobody says that the handlers' loop runs
+        await looked_on(other, member.flow.around.options.stall_s)
+        assert not other.ownership.free(await other.look())
+        row = await looked_on(other, 15)
+        tasks.cancel_scope.cancel()
+    assert other.ownership.free(row)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from streamflow.rules.pattern_traps import explain_traps
-from streamflow.rules.patterns import compile_pattern
+from streamflow.rules.patterns.compiling import compile_pattern
+from streamflow.rules.patterns.traps import explain_traps
 
 PAGE = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
 OPERATORS = re.findall(r"^\| [a-z, ]+ \| `(.+)` \| `(.+)` \| `(.+)` \|$", PAGE, re.MULTILINE)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamflow.rules.pattern_explanations import explain_mismatch
+from streamflow.rules.patterns.explanations import explain_mismatch
 
 EVENT: dict[str, Any] = {
     "eventName": "MODIFY",

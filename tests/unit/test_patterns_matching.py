@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streamflow.rules.patterns import compile_pattern
+from streamflow.rules.patterns.compiling import compile_pattern
 
 
 def matches(pattern: dict[str, Any], event: dict[str, Any], *, extensions: bool = False) -> bool:

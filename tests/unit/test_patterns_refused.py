@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import streamflow.errors
-from streamflow.rules.patterns import PatternError, compile_pattern
+from streamflow.rules.patterns.compiling import PatternError, compile_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable

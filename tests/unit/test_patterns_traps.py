@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamflow.errors import PatternError
-from streamflow.rules.pattern_traps import explain_traps
+from streamflow.rules.patterns.traps import explain_traps
 
 
 def traps(pattern: dict[str, Any], *, extensions: bool = False) -> tuple[str, ...]:

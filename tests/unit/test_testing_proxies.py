@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import socket
+import struct
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -93,6 +95,18 @@ async def test_both_ends_are_told_of_an_end() -> None:
             await client.receive()
         await client.aclose()
         assert server.lines == [b"last"]
+
+
+async def test_a_client_that_resets_its_connection_leaves_nothing_behind() -> None:
+    async with between() as (proxy, _):
+        client = await anyio.connect_tcp(proxy.host, proxy.port)
+        await asked(client, b"one")
+        connection = client.extra(anyio.abc.SocketAttribute.raw_socket)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await client.aclose()
+        with anyio.fail_after(5):
+            while proxy.open_connections:  # noqa: ASYNC110 - the proxy tells nobody
+                await anyio.sleep(0.01)
 
 
 async def test_refusing_ends_the_connections_there_are_and_those_to_come() -> None:

@@ -11,6 +11,7 @@ import anyio.to_thread
 from pydantic import Field, field_validator
 
 from streamflow.sdk import Capabilities, ConfigError, PayloadForm, Rejection, SinkPlugin, write_in_requests
+from streamflow_aws.call_permissions import permission
 from streamflow_aws.clients import open_client
 from streamflow_aws.errors import AwsCallError
 from streamflow_aws.parameters import check_templates, compiled, filled, unknown
@@ -181,4 +182,5 @@ aws_call = SinkPlugin(
     },
     open=_open,
     capabilities=_CAPABILITIES,
+    permissions=lambda settings: [permission(settings.service, settings.operation, settings.parameters)],
 )

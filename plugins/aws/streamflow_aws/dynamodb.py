@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import orjson
 from pydantic import Field, field_validator, model_validator
 
-from streamflow.sdk import Capabilities, ConfigError, SinkPlugin
+from streamflow.sdk import Capabilities, ConfigError, Permission, SinkPlugin, resource_arn
 from streamflow_aws.clients import Target, open_client
 from streamflow_aws.dynamodb_items import MARKS, Form, Table
 from streamflow_aws.dynamodb_runs import BYTES_MAX, ITEMS_MAX
@@ -195,6 +195,21 @@ def _capabilities(settings: DynamoDBSettings) -> Capabilities:
     return _VERSIONED if settings.tombstones else replace(_VERSIONED, idempotence="none", idempotence_key=None)
 
 
+def _permissions(settings: DynamoDBSettings) -> list[Permission]:
+    """Parts of a transaction are permitted as what they are by themselves."""
+    writes = ("dynamodb:PutItem",) if settings.tombstones else ("dynamodb:DeleteItem", "dynamodb:PutItem")
+    found = [_on_table("write items to", settings.table, ("dynamodb:DescribeTable", *writes))]
+    if settings.checkpoint_table is not None:
+        actions = ("dynamodb:DescribeTable", "dynamodb:UpdateItem")
+        found.append(_on_table("keep checkpoints in", settings.checkpoint_table, actions))
+    return found
+
+
+def _on_table(what: str, table: str, actions: tuple[str, ...]) -> Permission:
+    target = resource_arn("dynamodb", "table/", table)
+    return Permission(purpose=f"{what} {table.rpartition('/')[2]}", actions=actions, resources=(target,))
+
+
 dynamodb = SinkPlugin(
     name="dynamodb",
     api_version="1.0",
@@ -217,4 +232,5 @@ dynamodb = SinkPlugin(
     },
     open=_open,
     capabilities=_capabilities,
+    permissions=_permissions,
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, field_validator
 
-from streamflow.sdk import Capabilities, SinkPlugin, payload
+from streamflow.sdk import Capabilities, Permission, SinkPlugin, payload, resource_arn
 from streamflow_aws.clients import Target, open_client
 from streamflow_aws.sending import REQUEST_BYTES_MAX, EntriesWriter, by_position
 from streamflow_aws.settings import PayloadSettings
@@ -66,6 +66,13 @@ def encode(record: Record, settings: EventBridgeSettings) -> tuple[Entry, int]:
     return entry, _TIME_BYTES + len(detail) + sum(len(text.encode()) for text in texts)
 
 
+def _permissions(settings: EventBridgeSettings) -> list[Permission]:
+    target = resource_arn("events", "event-bus/", settings.bus)
+    name = settings.bus.rpartition("/")[2]
+    actions = ("events:DescribeEventBus", "events:PutEvents")
+    return [Permission(purpose=f"put events on {name}", actions=actions, resources=(target,))]
+
+
 @asynccontextmanager
 async def _open(settings: EventBridgeSettings, context: SinkContext) -> AsyncIterator[Writer]:
     target = Target(
@@ -94,4 +101,5 @@ eventbridge = SinkPlugin(
     },
     open=_open,
     capabilities=_CAPABILITIES,
+    permissions=_permissions,
 )

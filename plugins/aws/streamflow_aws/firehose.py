@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from streamflow.sdk import Capabilities, ConfigError, SinkPlugin, payload
+from streamflow.sdk import Capabilities, ConfigError, Permission, SinkPlugin, payload, resource_arn
 from streamflow_aws.clients import Target, open_client
 from streamflow_aws.sending import REQUEST_BYTES_MAX, EntriesWriter, by_position
 from streamflow_aws.settings import PayloadSettings
@@ -46,6 +46,13 @@ def encode(record: Record, settings: FirehoseSettings) -> tuple[Entry, int]:
     return {"Data": data}, len(data)
 
 
+def _permissions(settings: FirehoseSettings) -> list[Permission]:
+    target = resource_arn("firehose", "deliverystream/", settings.stream)
+    name = settings.stream.rpartition("/")[2]
+    actions = ("firehose:DescribeDeliveryStream", "firehose:PutRecordBatch")
+    return [Permission(purpose=f"put records into {name}", actions=actions, resources=(target,))]
+
+
 @asynccontextmanager
 async def _open(settings: FirehoseSettings, context: SinkContext) -> AsyncIterator[Writer]:
     target = Target(
@@ -77,4 +84,5 @@ firehose = SinkPlugin(
     examples={"stream": {"stream": "orders"}, "image": {"stream": "orders", "payload": "image"}},
     open=_open,
     capabilities=_CAPABILITIES,
+    permissions=_permissions,
 )

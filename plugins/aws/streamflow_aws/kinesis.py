@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from streamflow.sdk import Capabilities, ConfigError, SinkPlugin, payload
+from streamflow.sdk import Capabilities, ConfigError, Permission, SinkPlugin, payload, resource_arn
 from streamflow_aws.clients import Target, open_client
 from streamflow_aws.sending import REQUEST_BYTES_MAX, EntriesWriter, by_position
 from streamflow_aws.settings import PayloadSettings
@@ -59,6 +59,13 @@ def partition_key(record: Record) -> str:
     return key if len(key) <= _PARTITION_KEY_CHARACTERS_MAX else sha256(key.encode()).hexdigest()
 
 
+def _permissions(settings: KinesisSettings) -> list[Permission]:
+    target = resource_arn("kinesis", "stream/", settings.stream)
+    name = settings.stream.rpartition("/")[2]
+    actions = ("kinesis:DescribeStreamSummary", "kinesis:PutRecords")
+    return [Permission(purpose=f"put records into {name}", actions=actions, resources=(target,))]
+
+
 @asynccontextmanager
 async def _open(settings: KinesisSettings, context: SinkContext) -> AsyncIterator[Writer]:
     stream = {"StreamARN" if settings.stream.startswith("arn:") else "StreamName": settings.stream}
@@ -96,4 +103,5 @@ kinesis = SinkPlugin(
     },
     open=_open,
     capabilities=_CAPABILITIES,
+    permissions=_permissions,
 )

@@ -17,6 +17,7 @@ from streamflow.sdk import (
     Capabilities,
     LambdaFunctionError,
     PartialFailure,
+    Permission,
     RecordFailure,
     RecordsFailedError,
     SinkPlugin,
@@ -189,6 +190,21 @@ def _target(settings: LambdaInvokeSettings) -> Target:
     )
 
 
+def _permissions(settings: LambdaInvokeSettings) -> list[Permission]:
+    """The function may be named by its name, by a part of its ARN, or by all of it."""
+    match settings.function.split(":"):
+        case ["arn", *_]:
+            target = settings.function
+        case [account, "function", *rest]:
+            target = f"arn:{{partition}}:lambda:{{region}}:{account}:function:{':'.join(rest)}"
+        case _:
+            target = f"arn:{{partition}}:lambda:{{region}}:{{account}}:function:{settings.function}"
+    if settings.qualifier is not None:
+        target = f"{target}:{settings.qualifier}"
+    name = target.partition(":function:")[2]
+    return [Permission(purpose=f"invoke {name}", actions=("lambda:InvokeFunction",), resources=(target,))]
+
+
 _CAPABILITIES = Capabilities(
     order="shard",
     idempotence="none",
@@ -214,4 +230,5 @@ lambda_invoke = SinkPlugin(
     },
     open=_open,
     capabilities=_CAPABILITIES,
+    permissions=_permissions,
 )

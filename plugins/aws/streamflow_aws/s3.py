@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import anyio
 from pydantic import Field, model_validator
 
-from streamflow.sdk import Capabilities, ConfigError, PayloadForm, SinkPlugin
+from streamflow.sdk import Capabilities, ConfigError, PayloadForm, Permission, SinkPlugin
 from streamflow_aws.clients import Target, open_client
 from streamflow_aws.s3_bucket import BUSY_CODES, Bucket
 from streamflow_aws.s3_objects import Format, Partition, object_form
@@ -91,6 +91,18 @@ def _capabilities(settings: S3Settings) -> Capabilities:
     )
 
 
+def _permissions(settings: S3Settings) -> list[Permission]:
+    bucket = f"arn:{{partition}}:s3:::{settings.bucket}"
+    actions = ("s3:GetObject", "s3:PutObject") if settings.transactional else ("s3:PutObject",)
+    where = f"{settings.bucket}/{settings.prefix}"
+    return [
+        Permission(purpose=f"look at {settings.bucket}", actions=("s3:ListBucket",), resources=(bucket,)),
+        Permission(
+            purpose=f"write objects below {where}", actions=actions, resources=(f"{bucket}/{settings.prefix}/*",)
+        ),
+    ]
+
+
 s3 = SinkPlugin(
     name="s3",
     api_version="1.0",
@@ -107,4 +119,5 @@ s3 = SinkPlugin(
     },
     open=_open,
     capabilities=_capabilities,
+    permissions=_permissions,
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from streamflow.sdk import Capabilities, SinkPlugin
+from streamflow.sdk import Capabilities, Permission, SinkPlugin
 from streamflow_aws.clients import Target, open_client
 from streamflow_aws.messages import MessageSettings, capabilities, encoded
 from streamflow_aws.sending import EntriesWriter, by_id, numbered
@@ -47,6 +47,12 @@ def encode(record: Record, settings: SnsSettings) -> tuple[Entry, int]:
 
 def _capabilities(settings: SnsSettings) -> Capabilities:
     return capabilities(is_fifo=settings.is_fifo, bytes_max=_BYTES_MAX)
+
+
+def _permissions(settings: SnsSettings) -> list[Permission]:
+    actions = ("sns:GetTopicAttributes", "sns:Publish")
+    topic = settings.topic_arn.rpartition(":")[2]
+    return [Permission(purpose=f"publish to {topic}", actions=actions, resources=(settings.topic_arn,))]
 
 
 @asynccontextmanager
@@ -88,4 +94,5 @@ sns = SinkPlugin(
     },
     open=_open,
     capabilities=_capabilities,
+    permissions=_permissions,
 )

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from streamflow.sdk import Capabilities, SinkPlugin
+from streamflow.sdk import Capabilities, Permission, SinkPlugin
 from streamflow_aws.clients import Target, open_client
 from streamflow_aws.messages import MessageSettings, capabilities, encoded
 from streamflow_aws.sending import EntriesWriter, by_id, numbered
@@ -46,6 +47,17 @@ def encode(record: Record, settings: SqsSettings) -> tuple[Entry, int]:
 
 def _capabilities(settings: SqsSettings) -> Capabilities:
     return capabilities(is_fifo=settings.is_fifo, bytes_max=_BYTES_MAX)
+
+
+def _permissions(settings: SqsSettings) -> list[Permission]:
+    """A queue's URL has its account and its name, and on AWS its region."""
+    url = urlsplit(settings.queue_url)
+    account, name = ["", *url.path.split("/")][-2:]
+    host = str(url.hostname).split(".")
+    region = host[1] if host[0] == "sqs" and "amazonaws" in host else "{region}"
+    queue = f"arn:{{partition}}:sqs:{region}:{account if account.isdigit() else '{account}'}:{name}"
+    actions = ("sqs:GetQueueAttributes", "sqs:SendMessage")
+    return [Permission(purpose=f"send messages to {name}", actions=actions, resources=(queue,))]
 
 
 @asynccontextmanager
@@ -87,4 +99,5 @@ sqs = SinkPlugin(
     },
     open=_open,
     capabilities=_capabilities,
+    permissions=_permissions,
 )

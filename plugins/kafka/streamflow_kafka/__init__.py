@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from streamflow.sdk import Capabilities, SinkPlugin
+from streamflow.sdk import Capabilities, SinkPlugin, nothing_at_aws
 from streamflow_kafka.settings import KafkaSettings
 
 if TYPE_CHECKING:
@@ -67,4 +67,5 @@ kafka = SinkPlugin(
     },
     open=_open,
     capabilities=_capabilities,
+    permissions=nothing_at_aws,
 )

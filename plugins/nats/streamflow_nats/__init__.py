@@ -1,19 +1,20 @@
-"""The sink `nats`. The client library is imported when a sink is opened, not before."""
+"""The sink `nats`, and the store. The client library is imported when one of them is opened, not before."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from streamflow.sdk import Capabilities, SinkPlugin
+from streamflow.sdk import Capabilities, SinkPlugin, StorePlugin, nothing_at_aws
 from streamflow_nats.settings import NatsSettings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from streamflow.protocols import StateStore
     from streamflow.sdk import SinkContext, Writer
 
-__all__ = ["NatsSettings", "nats"]
+__all__ = ["NatsSettings", "nats", "nats_store"]
 
 
 @asynccontextmanager
@@ -22,6 +23,14 @@ async def _open(settings: NatsSettings, context: SinkContext) -> AsyncIterator[W
 
     async with open_nats(settings, context, _capabilities(settings)) as writer:
         yield writer
+
+
+@asynccontextmanager
+async def _open_store(url: str) -> AsyncIterator[StateStore]:
+    from streamflow_nats.store import open_nats_store
+
+    async with open_nats_store(url) as opened:
+        yield opened
 
 
 def _capabilities(settings: NatsSettings) -> Capabilities:
@@ -57,4 +66,13 @@ nats = SinkPlugin(
     },
     open=_open,
     capabilities=_capabilities,
+    permissions=nothing_at_aws,
+)
+
+nats_store = StorePlugin(
+    name="nats",
+    api_version="1.0",
+    summary="Two buckets of NATS JetStream, for any number of workers on any number of hosts.",
+    url_example="nats://user:password@nats-1:4222,nats-2:4222,nats-3:4222?bucket=streamflow&replicas=3",
+    open=_open_store,
 )

@@ -1,27 +1,24 @@
-"""The connection to NATS, and another one when it is lost.
+"""The connection of a sink to NATS, and another one when it is lost.
 
-The client's own way of going on is switched off. It would keep what was not sent yet, and send it when the server is
-back, whether or not somebody still waits for it. So a client lives as long as its connection, and what the stream has not
-acknowledged when it ends has failed.
+A client lives as long as its connection, and what the stream has not acknowledged when it ends has failed.
 """
 
 from __future__ import annotations
 
 import logging
-import ssl
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import nats.aio.client
-import nats.errors
 import orjson
 
 from streamflow.sdk import Rejection, SinkBusyError
+from streamflow_nats.connecting import close_client, open_client, trusting
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping, Sequence
 
+    from nats.aio.client import Client
     from nats.aio.msg import Msg
 
     from streamflow_nats.messages import Message
@@ -31,7 +28,6 @@ _log = logging.getLogger("streamflow_nats")
 
 # How often a wait looks whether the connection is still there.
 _LOOK_S = 0.1
-_CLOSE_S = 1.0
 # The server's code for a message that is larger than the stream takes.
 _TOO_LARGE = 10_054
 _NO_RESPONDERS = "503"
@@ -62,7 +58,7 @@ class Connection:
     the stream answers with.
     """
 
-    def __init__(self, client: nats.aio.client.Client, settings: NatsSettings) -> None:
+    def __init__(self, client: Client, settings: NatsSettings) -> None:
         self.client = client
         self.jetstream = client.jetstream(timeout=settings.ack_timeout_s)
         self._ack_timeout_s = settings.ack_timeout_s
@@ -119,7 +115,7 @@ class Connection:
     async def give_up(self) -> None:
         """Close it, whatever is still to be sent. The server may have, or get, what is on the network."""
         self._given_up = True
-        await _close(self.client)
+        await close_client(self.client)
 
 
 class Connections:
@@ -148,23 +144,19 @@ async def connect(settings: NatsSettings) -> Connection:
     Raises:
         TimeoutError, OSError, nats.errors.Error: none is there, or none lets us in.
     """
-    client = nats.aio.client.Client()
+    client = await open_client(
+        [server.strip() for server in settings.servers.split(",")],
+        timeout_s=settings.connect_timeout_s,
+        told=_note,
+        tls=_tls(settings),
+        **_login(settings),
+    )
+    connection = Connection(client, settings)
     try:
         with anyio.fail_after(settings.connect_timeout_s):
-            await client.connect(
-                [server.strip() for server in settings.servers.split(",")],
-                name="streamflow",
-                error_cb=_note,
-                allow_reconnect=False,
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                connect_timeout=max(1, int(settings.connect_timeout_s)),
-                **_login(settings),
-            )
-            connection = Connection(client, settings)
             await connection.listen()
     except BaseException:
-        await _close(client)
+        await close_client(client)
         raise
     return connection
 
@@ -175,7 +167,6 @@ def _login(settings: NatsSettings) -> dict[str, Any]:
         "password": settings.password and settings.password.get_secret_value(),
         "token": settings.token and settings.token.get_secret_value(),
         "user_credentials": settings.credentials_file,
-        "tls": _tls(settings),
     }
     return {key: value for key, value in told.items() if value is not None}
 
@@ -183,20 +174,12 @@ def _login(settings: NatsSettings) -> dict[str, Any]:
 def _tls(settings: NatsSettings) -> ssl.SSLContext | None:
     if settings.ca_file is None and settings.certificate_file is None:
         return None
-    tls = ssl.create_default_context(cafile=settings.ca_file)
-    if settings.certificate_file is not None:
-        tls.load_cert_chain(settings.certificate_file, settings.key_file)
-    return tls
+    return trusting(settings.ca_file, settings.certificate_file, settings.key_file)
 
 
 async def _note(error: Exception) -> None:
     """What the client notices: each request hears of it by itself."""
     _log.debug("%s: %s", type(error).__name__, error)
-
-
-async def _close(client: nats.aio.client.Client) -> None:
-    with anyio.CancelScope(shield=True), anyio.move_on_after(_CLOSE_S), suppress(OSError, nats.errors.Error):
-        await client.close()
 
 
 def read_ack(data: bytes, headers: Mapping[str, str] | None) -> tuple[Rejection | None, bool]:

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from streamflow.sdk import SinkPlugin
-from streamflow_opensearch.settings import OpenSearchSettings, capabilities
+from streamflow_opensearch.settings import OpenSearchSettings, capabilities, permissions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -46,4 +46,5 @@ opensearch = SinkPlugin(
     },
     open=_open,
     capabilities=capabilities,
+    permissions=permissions,
 )

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from streamflow.sdk import AwsSettings, Capabilities, Settings
+from streamflow.sdk import AwsSettings, Capabilities, Permission, Settings
 
 Versioning: TypeAlias = Literal["compared", "scripted", "external", "ordered"]
 
@@ -17,6 +17,8 @@ TABLE = "{table}"
 # What both products refuse in the name of an index.
 _INDEX_REFUSED = re.compile(r'^[-_+]|[A-Z\\/*?"<>| ,#:{}]|^\.{1,2}$')
 _INDEX_BYTES_MAX = 255
+# `search-orders-` and an id, or `vpc-` for those inside a network.
+_DOMAIN_HOST = re.compile(r"^(?:search|vpc)-([a-z0-9-]+)-[a-z0-9]+\.[a-z0-9-]+\.es\.amazonaws\.com")
 _BASIC, _API_KEY, _SIGNED = "username and password", "api_key", "aws_service"
 
 
@@ -95,3 +97,31 @@ def capabilities(settings: OpenSearchSettings) -> Capabilities:
         request_bytes_max=settings.request_bytes_max,
         record_bytes_max=settings.request_bytes_max,
     )
+
+
+def permissions(settings: OpenSearchSettings) -> list[Permission]:
+    """Of requests that are signed. The domain or the collection is what the name of its host says of it."""
+    hosts = [str(urlsplit(url).hostname) for url in settings.urls]
+    actions: tuple[str, ...]
+    match settings.aws_service:
+        case "es":
+            actions = ("es:ESHttpHead", "es:ESHttpPost")
+            targets = [f"arn:{{partition}}:es:{{region}}:{{account}}:domain/{_domain(host)}/*" for host in hosts]
+        case "aoss":
+            actions = ("aoss:APIAccessAll",)
+            targets = [
+                f"arn:{{partition}}:aoss:{{region}}:{{account}}:collection/{_collection(host)}" for host in hosts
+            ]
+        case None:
+            return []
+    resources = tuple(dict.fromkeys(targets))
+    return [Permission(purpose=f"write documents to {settings.index}", actions=actions, resources=resources)]
+
+
+def _domain(host: str) -> str:
+    found = _DOMAIN_HOST.match(host)
+    return "*" if found is None else found[1]
+
+
+def _collection(host: str) -> str:
+    return host.partition(".")[0] if host.endswith(".aoss.amazonaws.com") else "*"

@@ -51,3 +51,40 @@ def test_only_what_compares_sequence_numbers_promises_versions(versioning: str, 
 
 def test_the_default_is_one_that_is_exact() -> None:
     assert opensearch(**GIVEN).capabilities.idempotence == "versioned"
+
+
+@pytest.mark.parametrize(
+    ("service", "host", "actions", "resource"),
+    [
+        (
+            "es",
+            "search-orders-copy-abc123.eu-west-1.es.amazonaws.com",
+            ("es:ESHttpHead", "es:ESHttpPost"),
+            "arn:{partition}:es:{region}:{account}:domain/orders-copy/*",
+        ),
+        (
+            "es",
+            "search.example.com",
+            ("es:ESHttpHead", "es:ESHttpPost"),
+            "arn:{partition}:es:{region}:{account}:domain/*/*",
+        ),
+        (
+            "aoss",
+            "abc123.eu-west-1.aoss.amazonaws.com",
+            ("aoss:APIAccessAll",),
+            "arn:{partition}:aoss:{region}:{account}:collection/abc123",
+        ),
+    ],
+)
+def test_signed_requests_are_permitted_on_the_domain(
+    service: str, host: str, actions: tuple[str, ...], resource: str
+) -> None:
+    settings = opensearch.configured({"urls": [f"https://{host}"], "index": "orders", "aws_service": service})
+    assert opensearch.permissions is not None
+    (needed,) = opensearch.permissions(settings)
+    assert (needed.actions, needed.resources) == (actions, (resource,))
+
+
+def test_requests_that_are_not_signed_need_no_permission() -> None:
+    assert opensearch.permissions is not None
+    assert opensearch.permissions(opensearch.configured(GIVEN)) == []

@@ -1,10 +1,11 @@
-"""Changes of items into a table of PostgreSQL."""
+"""Changes of items into a table of PostgreSQL, and a store in it."""
 
-from streamflow.sdk import SinkPlugin
+from streamflow.sdk import SinkPlugin, nothing_at_aws
 from streamflow_postgres.settings import PostgresSettings, capabilities
 from streamflow_postgres.sink import open_postgres
+from streamflow_postgres.store import postgresql
 
-__all__ = ["PostgresSettings", "postgres"]
+__all__ = ["PostgresSettings", "postgres", "postgresql"]
 
 postgres = SinkPlugin(
     name="postgres",
@@ -28,4 +29,5 @@ postgres = SinkPlugin(
     },
     open=open_postgres,
     capabilities=capabilities,
+    permissions=nothing_at_aws,
 )

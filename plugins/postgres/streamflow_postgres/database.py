@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, urlsplit
 
-import anyio
 import asyncpg
 
 from streamflow.sdk import ConfigError, SinkBusyError
+from streamflow_postgres.connecting import address, drop, is_unreadable, obstacle, open_pool
 from streamflow_postgres.errors import Failure, told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from streamflow_postgres.settings import PostgresSettings
-
-_CLOSE_TIMEOUT_S = 5.0
 
 
 class Database:
@@ -47,7 +42,7 @@ class Database:
             raise
         except BaseException:
             # The server rolls back, or has committed: both are told apart when the batch comes again.
-            connection.terminate()
+            drop(connection)
             raise
         finally:
             await self._pool.release(connection)
@@ -66,7 +61,7 @@ class Database:
                 try:
                     await connection.execute("ROLLBACK")
                 except Failure:
-                    connection.terminate()
+                    drop(connection)
                 raise
             await connection.execute("COMMIT")
 
@@ -80,81 +75,24 @@ async def open_database(settings: PostgresSettings, pipeline: str) -> AsyncItera
         SinkBusyError: the server has no connection to spare.
     """
     dsn = settings.dsn.get_secret_value()
-    pool = asyncpg.create_pool(
+    async with open_pool(
         dsn,
-        min_size=0,  # a floor would be kept in the background, with a traceback in the log for each failure
+        told=lambda error: _explained(error, dsn),
         max_size=settings.pool_size,
         timeout=settings.connect_timeout_s,
         command_timeout=settings.command_timeout_s,
         statement_cache_size=settings.statement_cache_size,
         server_settings={"application_name": f"streamflow/{pipeline}"},
-        reset=_nothing,
-        **_verified(dsn),
-    )
-    try:
-        await pool
-        async with pool.acquire():
-            pass
-    except Failure as error:
-        raise _explained(error, dsn) from None
-    except ValueError:
-        raise _unreadable() from None
-    try:
+    ) as pool:
         yield Database(pool, command_timeout_s=settings.command_timeout_s)
-    finally:
-        with anyio.move_on_after(_CLOSE_TIMEOUT_S, shield=True):
-            await pool.close()
-        pool.terminate()
-
-
-async def _nothing(_: Any) -> None:
-    """No session state is left behind that a round trip would have to reset."""
-
-
-def _verified(dsn: str) -> dict[str, Any]:
-    """TLS with a verified certificate, unless the DSN or the environment says how."""
-    parts = urlsplit(dsn)
-    query = parse_qs(parts.query)
-    sockets = not parts.netloc.rpartition("@")[2] or any(host.startswith("/") for host in query.get("host", []))
-    if "sslmode" in query or "service" in query or sockets or os.environ.get("PGSSLMODE"):
-        return {}
-    return {"ssl": ssl.create_default_context(cafile=query.get("sslrootcert", [None])[0])}
-
-
-def _unreadable() -> ConfigError:
-    """The library's own text may quote the DSN."""
-    return ConfigError(
-        "postgres: dsn cannot be read: postgresql://user:password@host:5432/database?sslmode=verify-full"
-    )
 
 
 def _explained(error: BaseException, dsn: str) -> Exception:
-    """What to mend. The texts of the server about authentication name the user and the database, and no password."""
-    where = f"postgres: {_address(dsn)}"
-    if isinstance(error, asyncpg.exceptions.ClientConfigurationError):
-        return _unreadable()
-    if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
-        return ConfigError(f"{where} does not let us in: {_first_line(error)}; mend user and password in dsn")
-    if isinstance(error, asyncpg.InvalidCatalogNameError):
-        return ConfigError(f"{where} has no such database: {_first_line(error)}; mend dsn, or create it")
-    if isinstance(error, ssl.SSLError):
+    """What to mend."""
+    if is_unreadable(error):
         return ConfigError(
-            f"{where}: its certificate cannot be verified ({error.reason or type(error).__name__}); name the "
-            "authority's with sslmode=verify-full&sslrootcert=… in dsn"
+            "postgres: dsn cannot be read: postgresql://user:password@host:5432/database?sslmode=verify-full"
         )
-    if isinstance(error, ConnectionError) and "SSL" in str(error):
-        return ConfigError(f"{where} speaks no TLS; where the network can be trusted, add sslmode=disable to dsn")
-    if isinstance(error, asyncpg.PostgresError):
-        found = told(error)
-        return found if isinstance(found, SinkBusyError) else ConfigError(f"{where} cannot be used: {found}")
-    reason = "no answer within connect_timeout_s" if isinstance(error, TimeoutError) else type(error).__name__
-    return ConfigError(f"{where} cannot be reached ({reason}); start it, or mend host and port in dsn")
-
-
-def _address(dsn: str) -> str:
-    """Host and port, as far as the DSN tells."""
-    return urlsplit(dsn).netloc.rpartition("@")[2] or "the database of dsn"
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).partition("\n")[0]
+    if isinstance(error, asyncpg.PostgresError) and isinstance(busy := told(error), SinkBusyError):
+        return busy
+    return ConfigError(f"postgres: {address(dsn) or 'the database of dsn'} {obstacle(error, setting='dsn')}")

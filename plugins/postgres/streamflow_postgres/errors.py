@@ -45,7 +45,7 @@ def is_data_error(error: BaseException) -> bool:
 
 def refusal(error: BaseException) -> str:
     """Why a single row is refused, for people: names of the schema, and nothing of the row."""
-    return f"PostgreSQL refuses it: {_named(error)}"
+    return f"PostgreSQL refuses it: {condition(error)}"
 
 
 def told(error: BaseException) -> StreamflowError:
@@ -54,8 +54,8 @@ def told(error: BaseException) -> StreamflowError:
         return PostgresWriteError("PostgreSQL did not answer within command_timeout_s", code="Timeout")
     if isinstance(error, asyncpg.PostgresError):
         if _state(error)[:2] in _BUSY:
-            return SinkBusyError(f"PostgreSQL is short of something: {_named(error)}", retry_after_s=BUSY_PAUSE_S)
-        return PostgresWriteError(f"PostgreSQL did not take the batch: {_named(error)}", code=_state(error))
+            return SinkBusyError(f"PostgreSQL is short of something: {condition(error)}", retry_after_s=BUSY_PAUSE_S)
+        return PostgresWriteError(f"PostgreSQL did not take the batch: {condition(error)}", code=_state(error))
     name = type(error).__name__
     return PostgresWriteError(f"the connection to PostgreSQL failed: {name}", code=name)
 
@@ -64,7 +64,7 @@ def _state(error: asyncpg.PostgresError) -> str:
     return str(getattr(error, "sqlstate", None) or "")
 
 
-def _named(error: BaseException) -> str:
+def condition(error: BaseException) -> str:
     """The name of the condition, its code, and what of the schema it is about."""
     get: Callable[[str], object] = lambda name: getattr(error, name, None)  # noqa: E731
     about = "".join(

@@ -10,8 +10,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 
 from streamflow.sdk import Capabilities, Settings
 
-_NAME = r"[A-Za-z_][A-Za-z0-9_$]{0,62}"  # PostgreSQL cuts what is longer than 63 bytes
-_TABLE = rf"^({_NAME}\.)?{_NAME}$"
+NAME = r"[A-Za-z_][A-Za-z0-9_$]{0,62}"  # PostgreSQL cuts what is longer than 63 bytes
+_TABLE = rf"^({NAME}\.)?{NAME}$"
 
 OWN_COLUMNS = ("key", "image", "_sf_seq", "_sf_shard", "_sf_event_id", "_sf_deleted")
 """Of every table; what is mapped comes beside them."""
@@ -64,7 +64,7 @@ class PostgresSettings(Settings):
             raise ValueError(f"columns: the sink itself writes {', '.join(taken)}")
         if len(set(names)) < len(names):
             raise ValueError("columns: a column is there for two attributes")
-        if wrong := [name for name in names if not re.fullmatch(_NAME, name)]:
+        if wrong := [name for name in names if not re.fullmatch(NAME, name)]:
             raise ValueError(f"columns: {wrong[0]!r} is no name of a column")
         return self
 

@@ -1,4 +1,4 @@
-"""What the tests of the PostgreSQL sink use."""
+"""What the tests of the PostgreSQL sink and store use."""
 
 from __future__ import annotations
 
@@ -35,3 +35,14 @@ async def connection(postgres_server: PostgresServer) -> AsyncIterator[Any]:
     opened = await asyncpg.connect(postgres_server.dsn())
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+def schema() -> str:
+    """Where no other test keeps anything."""
+    return f"store_{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def store_url(postgres_server: PostgresServer, schema: str) -> str:
+    return f"{postgres_server.dsn()}&schema={schema}"

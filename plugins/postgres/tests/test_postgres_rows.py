@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamflow.sdk import ConfigError, RecordRefusedError
 from streamflow.testing.sink_contract import Changes
 from streamflow_postgres import PostgresSettings, postgres
-from streamflow_postgres.database import _verified
+from streamflow_postgres.connecting import verified
 from streamflow_postgres.rows import columns, encode, latest
 from streamflow_postgres.statements import definition, merge, quoted
 
@@ -119,7 +119,7 @@ def test_a_mistake_is_told_without_the_secret(settings: Mapping[str, Any], messa
 
 
 @pytest.mark.parametrize(
-    ("dsn", "verified"),
+    ("dsn", "is_verified"),
     [
         (_DSN, True),
         (_DSN + "?sslmode=disable", False),
@@ -128,14 +128,14 @@ def test_a_mistake_is_told_without_the_secret(settings: Mapping[str, Any], messa
         ("postgresql://user@/shop?host=/run/postgresql", False),
     ],
 )
-def test_tls_is_verified_unless_the_dsn_says_how(dsn: str, verified: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_is_verified_unless_the_dsn_says_how(dsn: str, is_verified: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PGSSLMODE", raising=False)
-    found = _verified(dsn)
-    assert bool(found) == verified
-    if verified:
+    found = verified(dsn)
+    assert bool(found) == is_verified
+    if is_verified:
         assert found["ssl"].check_hostname
     monkeypatch.setenv("PGSSLMODE", "disable")
-    assert _verified(dsn) == {}
+    assert verified(dsn) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,20 @@
-"""Changes of items into Redis or Valkey."""
+"""Changes of items into Redis or Valkey; leases and letters of workers there."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from streamflow.sdk import SinkPlugin
+from streamflow.sdk import SinkPlugin, StorePlugin, nothing_at_aws
 from streamflow_redis.settings import RedisSettings, capabilities
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from streamflow.protocols import StateStore
     from streamflow.sdk import SinkContext, Writer
 
-__all__ = ["RedisSettings", "redis"]
+__all__ = ["RedisSettings", "redis", "redis_store", "rediss_store"]
 
 
 @asynccontextmanager
@@ -52,4 +53,30 @@ redis = SinkPlugin(
     },
     open=_open,
     capabilities=capabilities,
+    permissions=nothing_at_aws,
+)
+
+
+@asynccontextmanager
+async def _open_store(url: str) -> AsyncIterator[StateStore]:
+    """See `streamflow_redis.store.open_redis_store`."""
+    from streamflow_redis.store import open_redis_store
+
+    async with open_redis_store(url) as store:
+        yield store
+
+
+redis_store = StorePlugin(
+    name="redis",
+    api_version="1.0",
+    summary="Redis or Valkey, for workers on any number of hosts; without TLS.",
+    url_example="redis://127.0.0.1:6379/0?prefix=streamflow",
+    open=_open_store,
+)
+rediss_store = StorePlugin(
+    name="rediss",
+    api_version="1.0",
+    summary="Redis or Valkey, for workers on any number of hosts; over TLS, with the certificate verified.",
+    url_example="rediss://streamflow:${REDIS_PASSWORD}@cache.example.com:6379/0?prefix=streamflow",
+    open=_open_store,
 )

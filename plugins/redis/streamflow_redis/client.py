@@ -95,6 +95,7 @@ def _pool(settings: RedisSettings) -> ConnectionPool:
             socket_timeout=settings.command_timeout_s,
             retry=Retry(NoBackoff(), 0),  # what is tried again is the engine's to say
             max_connections=2**31,
+            protocol=2,  # with 3 the client does not see that the server has closed an idle connection
         )
     except ValueError:
         raise ConfigError("redis: url cannot be read: rediss://user:password@host:6379/0") from None

@@ -1,4 +1,4 @@
-"""What the tests of the Redis sink use."""
+"""What the tests of the Redis sink and store use."""
 
 from __future__ import annotations
 
@@ -31,6 +31,6 @@ def name() -> str:
 
 @pytest.fixture
 def client(valkey_server: ValkeyServer) -> Iterator[redis.Redis]:
-    """A client past the sink."""
+    """A client past sink and store."""
     with redis.Redis.from_url(valkey_server.url()) as opened:
         yield opened

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import socket
-import ssl
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import anyio.abc
 import anyio.lowlevel
 import pytest
 import redis as redis_library
 import trustme
-from anyio.streams.tls import TLSStream
 
+from redis_tls_front import open_redis_tls_front
 from servers.valkey import running_valkey
 from streamflow.clock import SystemClock
 from streamflow.handlers.context import Context
@@ -277,40 +275,10 @@ async def test_a_server_that_cannot_be_used_is_told_without_the_password(
 async def test_the_certificate_of_the_server_is_verified(valkey_server: ValkeyServer, tmp_path: Path) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "authority.pem")
-    async with _tls_front(valkey_server.port, authority.issue_cert("localhost")) as port:
+    async with open_redis_tls_front(valkey_server.port, authority.issue_cert("localhost")) as port:
         url = valkey_server.url(host="localhost", port=port).replace("redis://", "rediss://")
         assert "ssl_ca_certs" in await _mistake(redis(url=url))
         trusting = f"{url}?ssl_ca_certs={tmp_path / 'authority.pem'}"
         async with _open(redis(url=trusting)):
             pass
         assert "ssl_ca_certs" in await _mistake(redis(url=trusting.replace("localhost", "127.0.0.1")))
-
-
-@asynccontextmanager
-async def _tls_front(port: int, certificate: trustme.LeafCert) -> AsyncIterator[int]:
-    """A port of loopback that speaks TLS with this certificate, for the server at `port`."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    certificate.configure_cert(context)
-    lost = (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, ssl.SSLError)
-
-    async def forward(source: anyio.abc.ByteStream, target: anyio.abc.ByteStream) -> None:
-        with suppress(*lost):
-            async for chunk in source:
-                await target.send(chunk)
-
-    async def serve(client: anyio.abc.SocketStream) -> None:
-        async with client:
-            with suppress(*lost):
-                secured = await TLSStream.wrap(client, server_side=True, ssl_context=context, standard_compatible=False)
-                async with await anyio.connect_tcp("127.0.0.1", port) as server, anyio.create_task_group() as tasks:
-                    tasks.start_soon(forward, secured, server)
-                    await forward(server, secured)
-                    tasks.cancel_scope.cancel()
-
-    async with (
-        await anyio.create_tcp_listener(local_host="127.0.0.1", local_port=0) as listener,
-        anyio.create_task_group() as tasks,
-    ):
-        tasks.start_soon(listener.serve, serve)
-        yield int(listener.extra(anyio.abc.SocketAttribute.local_port))
-        tasks.cancel_scope.cancel()

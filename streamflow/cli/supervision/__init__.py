@@ -1,0 +1,1 @@
+"""Several workers on one machine: processes that are started, watched, started again and stopped together."""

@@ -1,0 +1,236 @@
+"""Liveness by one row for each worker, written a few times in a lease duration; leases themselves are not renewed.
+
+Who sees a worker's row unchanged for the duration that the row names strikes it, by compare-and-set, and only then are
+its leases free. A worker that finds its row struck has lost them all, and comes back under another id.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import anyio
+
+from streamflow import events
+from streamflow.engine.patience import Patience
+from streamflow.errors import StoreError, UnknownOutcomeError
+from streamflow.leases import WORKERS, Lease, LeaseKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from streamflow.engine.flow import Surroundings
+    from streamflow.engine.liveness import Held
+
+# The owner believes for 4/5 of the lease duration, observers wait for all of it: the rest is the margin between them.
+OWN_SHARE = 0.8
+BEATS_PER_LEASE = 3
+
+
+@dataclass(slots=True, eq=False)
+class Heartbeats:
+    """Keeps `Liveness`, in a store of `LeaseLayout.NATIVE`."""
+
+    around: Surroundings
+    pipelines: tuple[str, ...]
+    held: dict[LeaseKey, Held] = field(default_factory=dict)
+    _row: Lease = field(init=False)
+    """As it was last stored. Belongs to the loop of the leases, as does everything that writes it."""
+    _listed: bool = False
+    _sent_at: float = float("-inf")
+    """Monotonic time just before the last acknowledged beat was sent."""
+    _stirred_at: float = float("-inf")
+    """When the handlers' loop last ran."""
+    _writing: anyio.Lock = field(default_factory=anyio.Lock)
+    _abandoned: bool = False
+    _patience: Patience = field(init=False)
+    _living: dict[str, Lease] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._patience = Patience(self.around.clock, self.around.options.lease_duration_s)
+        self._row = self._new_row(self.around.options.worker_id)
+
+    @property
+    def worker_id(self) -> str:
+        return self._row.shard_id
+
+    @property
+    def beat_interval_s(self) -> float:
+        return self.around.options.lease_duration_s / BEATS_PER_LEASE
+
+    @property
+    def alive(self) -> bool:
+        return self.around.clock.monotonic() < self._sent_at + self.around.options.lease_duration_s * OWN_SHARE
+
+    def valid_until(self, held: Held) -> float:  # noqa: ARG002 - one sign of life for all leases
+        return self._sent_at + self.around.options.lease_duration_s * OWN_SHARE
+
+    # -- this worker ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        self._stirred_at = self.around.clock.monotonic()
+        await self.around.lease_loop.call(self._start)
+
+    async def run(self) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._stir, name="worker/stir")
+            await self.around.lease_loop.call(self._beat_on)
+
+    async def leave(self) -> None:
+        if not self._abandoned:
+            await self.around.lease_loop.call(self._leave)
+
+    async def retire(self, pipeline: str) -> None:
+        self.pipelines = tuple(name for name in self.pipelines if name != pipeline)
+        # At once, so that others reckon without us before the leases are free. If it fails, the next beat says it.
+        with anyio.move_on_after(self.beat_interval_s), suppress(StoreError):
+            await self.around.lease_loop.call(self._beat)
+
+    def abandon(self) -> None:
+        self._abandoned = True
+
+    async def _stir(self) -> None:
+        while True:
+            self._stirred_at = self.around.clock.monotonic()
+            await anyio.sleep(self.beat_interval_s / 4)
+
+    # -- in the loop of the leases --------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        """Strike earlier lives of this worker, which are dead if they are what they should be, and begin a new one."""
+        name = self.around.options.worker_id
+        for row in await self.around.lease_loop.store.list(*WORKERS):
+            if row.shard_id.partition("#")[0] == name:
+                await self.around.lease_loop.store.delete(row.key, expected_version=row.version)
+                self._row = self._new_row(_next_life(max(self.worker_id, row.shard_id, key=_life)))
+        await self._enlist()
+
+    async def _enlist(self) -> None:
+        """Store a row under an id that nobody has."""
+        while True:
+            sent_at = self.around.clock.monotonic()
+            stored = await self.around.lease_loop.store.create(self._row)
+            if stored is not None:
+                self._row, self._sent_at, self._listed = stored, sent_at, True
+                return
+            self._row = self._new_row(_next_life(self.worker_id))
+
+    async def _beat_on(self) -> None:
+        while True:
+            pause_s = self.beat_interval_s
+            if self.around.clock.monotonic() - self._stirred_at < self.around.options.stall_s:
+                try:
+                    await self._beat()
+                except StoreError as error:
+                    # The validity of all leases is at stake: try again well before it ends.
+                    pause_s /= 4
+                    self._report(error, pause_s)
+            await anyio.sleep(pause_s)
+
+    async def _beat(self) -> None:
+        async with self._writing:
+            if not self._listed:
+                await self._enlist()
+                return
+            sent_at = self.around.clock.monotonic()
+            wanted = replace(self._row, children=self.pipelines)
+            stored = await self._update(wanted)
+            if stored is not None:
+                self._row, self._sent_at = stored, sent_at
+                return
+            silent_s = sent_at - self._sent_at
+            self._row = self._new_row(_next_life(self.worker_id))
+            self._sent_at, self._listed = float("-inf"), False
+            self.around.lease_loop.tell(lambda: self._lose_all(silent_s))
+            await self._enlist()
+
+    async def _update(self, wanted: Lease) -> Lease | None:
+        """The row as stored, None if it was struck. Not to be cancelled half-way: nobody would know what became of it."""
+        store = self.around.lease_loop.store
+        with anyio.CancelScope(shield=True), anyio.move_on_after(self.around.options.store_deadline_s):
+            try:
+                return await store.update(wanted, expected_version=self._row.version)
+            except UnknownOutcomeError:
+                current = await store.get(wanted.key)
+            if current == self._row:
+                raise StoreError("the heartbeat did not arrive")
+            return current if current == replace(wanted, version=self._row.version + 1) else None
+        raise StoreError(f"the store did not answer within {self.around.options.store_deadline_s:g} s")
+
+    async def _leave(self) -> None:
+        async with self._writing:
+            await self.around.lease_loop.store.delete(self._row.key, expected_version=self._row.version)
+
+    def _new_row(self, worker_id: str) -> Lease:
+        pipeline, stream_arn = WORKERS
+        return Lease(
+            pipeline=pipeline,
+            stream_arn=stream_arn,
+            shard_id=worker_id,
+            owner=worker_id,
+            version=int(self.around.clock.wall() * 1_000),
+            children=self.pipelines,
+            duration_s=self.around.options.lease_duration_s,
+        )
+
+    def _report(self, error: StoreError, retry_after_s: float) -> None:
+        event = events.HeartbeatFailed(worker_id=self.worker_id, error=error, retry_after_s=retry_after_s)
+        self.around.lease_loop.tell(lambda: self.around.emit(event))
+
+    # -- in the handlers' loop ------------------------------------------------------------------------------------------
+
+    def _lose_all(self, silent_s: float) -> None:
+        self.around.emit(events.WorkerTakenForDead(worker_id=self.worker_id, silent_s=silent_s))
+        for held in list(self.held.values()):
+            if held.lease.owner != self.worker_id:
+                held.lose()
+
+    async def look(self, rows: Sequence[Lease]) -> None:
+        store = self.around.store
+        workers = {row.shard_id: row for row in await store.list(*WORKERS)}
+        self._patience.look(WORKERS, {worker_id: row.version for worker_id, row in workers.items()})
+        for worker_id, row in list(workers.items()):
+            silent_s = self._patience.silent_s(WORKERS, worker_id, row.version)
+            if worker_id != self.worker_id and silent_s >= (row.duration_s or self.around.options.lease_duration_s):
+                await store.delete(row.key, expected_version=row.version)
+                # Whether it was we who struck it or another, or it has come back: the next look tells.
+                if (current := await store.get(row.key)) is None:
+                    del workers[worker_id]
+                    self.around.emit(events.WorkerStruck(worker_id=worker_id, silent_s=silent_s))
+                else:
+                    workers[worker_id] = current
+        for worker_id in _owners(rows) - workers.keys() - {self.worker_id}:
+            # The listing of workers may be older than the lease: only the row itself, looked up now, says who is dead.
+            if (found := await store.get(LeaseKey(*WORKERS, worker_id))) is not None:
+                workers[worker_id] = found
+        self._living = workers
+
+    def workers(self, pipeline: str) -> frozenset[str]:
+        others = {worker_id for worker_id, row in self._living.items() if pipeline in row.children}
+        return frozenset(others | {self.worker_id} if pipeline in self.pipelines else others - {self.worker_id})
+
+    def unowned(self, row: Lease) -> bool:
+        return row.owner is None or row.owner == self.worker_id or row.owner not in self._living
+
+    async def ask(self, row: Lease) -> None:
+        store = self.around.lease_loop.store
+        # What is written is the whole row, and a listing leaves out its window.
+        current = await store.get(row.key)
+        if current is not None and current.version == row.version:
+            await store.update(replace(current, claimant=self.worker_id), expected_version=row.version)
+
+
+def _owners(rows: Iterable[Lease]) -> set[str]:
+    return {row.owner for row in rows if row.owner is not None} | {
+        row.claimant for row in rows if row.claimant is not None
+    }
+
+
+def _life(worker_id: str) -> int:
+    return int(worker_id.partition("#")[2] or 1)
+
+
+def _next_life(worker_id: str) -> str:
+    """`orders-0`, `orders-0#2`, `orders-0#3`: each id is of one life, from a start or a resurrection to its end."""
+    return f"{worker_id.partition('#')[0]}#{_life(worker_id) + 1}"

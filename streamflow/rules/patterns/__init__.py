@@ -1,0 +1,1 @@
+"""Filter patterns of event source mappings: parsed, compiled, explained."""

@@ -1,0 +1,35 @@
+"""A store in memory with the KCL's ways: a counter in each lease, and requests that leave it alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from streamflow.leases import LeaseLayout
+from streamflow.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from streamflow.leases import Lease
+
+
+class CountedMemoryStore(MemoryStore):
+    failover_s = 10.0
+
+    def __init__(self, layout: LeaseLayout = LeaseLayout.KCL) -> None:
+        super().__init__()
+        self.layout = layout
+
+    async def update(self, lease: Lease, *, expected_version: int) -> Lease | None:
+        """An owner that does not know of a request meets a conflict: it is noted where renewals say that there is none."""
+        current = await self.get(lease.key)
+        if current is not None and current.claimant and (lease.owner, lease.claimant) == (current.owner, None):
+            return None
+        return await super().update(lease, expected_version=expected_version)
+
+    async def ask(self, lease: Lease, claimant: str) -> Lease | None:
+        current = await self.get(lease.key)
+        if current is None or current.owner != lease.owner or current.claimant is not None:
+            return None
+        asked = replace(current, claimant=claimant)
+        self._rows[lease.key] = asked
+        return asked
