@@ -81,7 +81,7 @@ class TestLeases(LeaseStoreContract):
 
 
 class TestLetters(DeadLetterStoreContract):
-    pass
+    letters_many = 2_000  # each is a request or more, and the server is slow
 
 
 # --- the server ------------------------------------------------------------------------------------------------------

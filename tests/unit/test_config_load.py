@@ -11,6 +11,7 @@ from streamflow.config.load import load_app, load_file
 from streamflow.errors import ConfigError
 from streamflow.handlers.lambda_function import load_function
 from streamflow.pipeline import AwsOptions, DynamoDBStream, HttpOptions, LambdaFunction
+from streamflow.plugins import names as names_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,7 +174,7 @@ lambda.target = "CODE:deliver"
     names = "timeout, log_batches, drop, dedupe, concurrency_limit, or module:name for your own"
     name_pattern = "'^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$'"
     assert problems(tmp_path, code, text) == [
-        "orders.toml:1: store: no store is called 'sqlit', did you mean sqlite?; there are memory, sqlite",
+        f"orders.toml:1: store: no store is called 'sqlit', did you mean sqlite?; there are {', '.join(names_of('stores'))}",
         "orders.toml:2: woker_id: unknown key, did you mean worker_id?",
         "orders.toml:4: aws.regoin: unknown key, did you mean region?",
         "orders.toml:5: aws.external_id: the environment variable UNSET is not set: set it or write ${UNSET:-default}",

@@ -36,6 +36,6 @@ async def test_workers_beside_the_kcl_must_have_its_lease_duration(
         async with launch.running(app) as worker:
             await worker.wait_started()
         return
-    with pytest.raises(ConfigError, match="lease_duration_s is 20, .* wait 10 s"):
+    with pytest.raises(ConfigError, match=r"lease_duration_s is 20, .* wait 10 s"):
         async with launch.running(app):
             pass
