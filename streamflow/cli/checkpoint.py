@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,8 @@ def import_command(
     async def planned(look: Look, streams: Sequence[PlacedStream]) -> Plan:
         return imported(told, look.rows, streams)
 
-    context.exit(carry_out(at, planned, consent, as_json=as_json))
+    # Whatever the store is: this is how it becomes one of earlier runs.
+    context.exit(carry_out(replace(at, new=True), planned, consent, as_json=as_json))
 
 
 @checkpoint.command("set", short_help="Set the checkpoint of one shard.")

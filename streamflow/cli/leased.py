@@ -32,6 +32,8 @@ class Placed:
     pipelines: tuple[str, ...]
     stream: DynamoDBStream | None
     aws: Mapping[str, str | None]
+    new: bool = False
+    """The store need not have had any runs."""
 
     @property
     def flows(self) -> list[Pipeline | None]:
@@ -173,7 +175,7 @@ async def opened(at: Placed) -> AsyncIterator[tuple[StateStore, Streams]]:
         ConfigError: the store has no earlier runs.
     """
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(letters.opened(at.store))
+        store = await stack.enter_async_context(letters.opened(at.store, new=at.new))
         yield store, Streams(at, stack)
 
 

@@ -194,14 +194,14 @@ def canonical_key(text: str) -> str:
 
 
 @asynccontextmanager
-async def opened(url: str) -> AsyncIterator[StateStore]:
-    """The store of earlier runs.
+async def opened(url: str, *, new: bool = False) -> AsyncIterator[StateStore]:
+    """The store of earlier runs; with `new` also one without.
 
     Raises:
         ConfigError: it has no earlier runs.
     """
     path = url.removeprefix("sqlite:///")
-    if path != url and not await anyio.Path(path).exists():  # opening it would make an empty one
+    if path != url and not new and not await anyio.Path(path).exists():  # opening it would make an empty one
         raise ConfigError(f"store: there is no file {Path(path)}: nothing has run with it yet")
     if url == "memory:":
         raise ConfigError("store: memory: ends with its worker, and has nothing to show")

@@ -245,11 +245,11 @@ class Ownership:
             StoreError: some may not be stored; a repetition is harmless.
         """
         created: list[str] = []
-        store, born_s = self.flow.around.lease_loop.store, self.flow.around.clock.wall()
+        store, born_at_ms = self.flow.around.lease_loop.store, int(self.flow.around.clock.wall() * 1_000)
 
         async def create_one(row: Lease) -> None:
             # Of a row that was deleted by hand, somebody may still hold an old version, and sinks know its last epoch.
-            new = replace(row, epoch=int(born_s), version=int(born_s * 1_000))
+            new = replace(row, epoch=born_at_ms, version=born_at_ms)
             if await store.create(new) is not None:
                 created.append(row.shard_id)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from leased_rows import FROM_STORE, STREAM_ARN, Leased, command, json_lines, leased, row, worker
+from leased_rows import FROM_STORE, STORE, STREAM_ARN, Leased, command, json_lines, leased, row, worker
 from streamflow.cli import resetting, rewinding
 from streamflow.cli.checkpoint import parsed_position
 from streamflow.cli.rewinding import parsed_target
@@ -112,6 +112,20 @@ def test_import_moves_what_is_there_with_its_window(leased: Leased, command: Com
     command("checkpoint", "import", *FROM_STORE, path, *BACK)
     found = leased.rows()["b"]
     assert (found.checkpoint, found.window, found.owner) == (Position.after("70"), WINDOW, None)
+
+
+def test_import_makes_a_store_that_is_not_there_yet(leased: Leased, command: Command) -> None:
+    """So a pipeline moves to another store."""
+    leased.keep_lineage()
+    (leased.folder / "all.jsonl").write_text(command("checkpoint", "export", *FROM_STORE)[0])
+    target = f"sqlite:///{leased.folder}/new.db"
+    at = [word if word != STORE else target for word in FROM_STORE]
+    command("checkpoint", "import", *at, "all.jsonl", "--yes")
+    moved, kept = leased.rows(target), leased.rows()
+    assert {name: each.checkpoint for name, each in moved.items()} == {
+        name: each.checkpoint for name, each in kept.items()
+    }
+    assert all(each.owner is None for each in moved.values())
 
 
 def test_import_of_an_older_lineage_takes_the_newer_shards_back(leased: Leased, command: Command) -> None:
