@@ -1,4 +1,4 @@
-# The commands: demo, test, test-plugins, check, bench. Each does its own set-up on a machine with Python 3.11+, make and git.
+# The commands: demo, test, test-plugins, chaos, check, bench. Each does its own set-up on a machine with Python 3.11+, make and git.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,10 +6,11 @@ EMULATORS := .venv-emulators
 BENCH ?= full
 TESTS ?= tests
 PLUGINS ?= plugins
+CHAOS ?= --store sqlite
 TEST_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: demo test test-plugins conformance check bench format lock clean
+.PHONY: demo test test-plugins conformance chaos check bench format lock clean
 
 demo: $(VENV)/ready
 	$(BIN)/streamflow demo $(DEMO_ARGS)
@@ -25,6 +26,10 @@ conformance: $(VENV)/ready $(EMULATORS)/ready
 	$(BIN)/pytest -q -n 2 --dist loadgroup --sink-conformance docs/conformance.json \
 	  tests/contract/test_sinks_core.py plugins/*/tests/test_*_contract.py
 	$(BIN)/python -m streamflow.testing.sink_contract.table docs/conformance.json docs/sinks.md
+
+# Workers killed, paused and restarted for two minutes each, and an account of every record.
+chaos: $(VENV)/ready $(EMULATORS)/ready
+	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS)
 
 check: $(VENV)/ready
 	$(BIN)/ruff format --check .

@@ -19,10 +19,10 @@ class CountedMemoryStore(MemoryStore):
         super().__init__()
         self.layout = layout
 
-    async def update(self, lease: Lease, *, expected_version: int) -> Lease | None:
-        """An owner that does not know of a request meets a conflict: it is noted where renewals say that there is none."""
+    async def update_knowing(self, lease: Lease, *, expected_version: int, claimant: str | None) -> Lease | None:
+        """As the DynamoDB store does: a request that the writer does not know of is a conflict too."""
         current = await self.get(lease.key)
-        if current is not None and current.claimant and (lease.owner, lease.claimant) == (current.owner, None):
+        if current is None or current.claimant != claimant:
             return None
         return await super().update(lease, expected_version=expected_version)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from counted_store import CountedMemoryStore
 from streamflow.dead_letters import LetterQuery
 from streamflow.destinations.letters import LettersDestination
 from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
@@ -41,6 +42,7 @@ class FaultyStore:
     def __init__(self, inner: MemoryStore) -> None:
         self.inner = inner
         self.layout = inner.layout
+        self._claimants: dict[LeaseKey, str | None] = {}
         self.down = False
         self.latency_s = 0.05
         """On the way there, and again on the way back: whoever is cancelled in between does not know what happened."""
@@ -59,7 +61,11 @@ class FaultyStore:
 
     async def get(self, key: LeaseKey) -> Lease | None:
         self._check()
-        return await self.inner.get(key)
+        return self._known(key, await self.inner.get(key))
+
+    def _known(self, key: LeaseKey, row: Lease | None) -> Lease | None:
+        self._claimants[key] = None if row is None else row.claimant
+        return row
 
     async def create(self, lease: Lease) -> Lease | None:
         self._check()
@@ -72,7 +78,13 @@ class FaultyStore:
             self.lose_requests -= 1
             raise UnknownOutcomeError("the request was lost")
         await anyio.sleep(self.latency_s)
-        stored = await self.inner.update(lease, expected_version=expected_version)
+        if isinstance(self.inner, CountedMemoryStore):
+            known = self._claimants.get(lease.key)
+            stored = await self.inner.update_knowing(lease, expected_version=expected_version, claimant=known)
+        else:
+            stored = await self.inner.update(lease, expected_version=expected_version)
+        if stored is not None:
+            self._known(lease.key, stored)
         await anyio.sleep(self.latency_s)
         self._lose_answer()
         return stored
@@ -80,8 +92,8 @@ class FaultyStore:
     async def ask(self, lease: Lease, claimant: str) -> Lease | None:
         """Of an `inner` in the KCL's layout."""
         self._check()
-        asked: Lease | None = await self.inner.ask(lease, claimant)  # type: ignore[attr-defined]
-        return asked
+        assert isinstance(self.inner, CountedMemoryStore)
+        return await self.inner.ask(lease, claimant)
 
     async def delete(self, key: LeaseKey, *, expected_version: int) -> bool:
         self._check()

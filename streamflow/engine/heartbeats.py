@@ -117,16 +117,19 @@ class Heartbeats:
             self._row = self._new_row(_next_life(self.worker_id))
 
     async def _beat_on(self) -> None:
+        clock = self.around.clock
         while True:
-            pause_s = self.beat_interval_s
-            if self.around.clock.monotonic() - self._stirred_at < self.around.options.stall_s:
+            next_at = clock.monotonic() + self.beat_interval_s
+            if clock.monotonic() - self._stirred_at < self.around.options.stall_s:
                 try:
                     await self._beat()
+                    # Validity counts from the sending: an answer that took its time must not put off the next beat.
+                    next_at = self._sent_at + self.beat_interval_s
                 except StoreError as error:
                     # The validity of all leases is at stake: try again well before it ends.
-                    pause_s /= 4
-                    self._report(error, pause_s)
-            await anyio.sleep(pause_s)
+                    next_at = clock.monotonic() + self.beat_interval_s / 4
+                    self._report(error, self.beat_interval_s / 4)
+            await anyio.sleep(max(0.0, next_at - clock.monotonic()))
 
     async def _beat(self) -> None:
         async with self._writing:
@@ -134,8 +137,7 @@ class Heartbeats:
                 await self._enlist()
                 return
             sent_at = self.around.clock.monotonic()
-            wanted = replace(self._row, children=self.pipelines)
-            stored = await self._update(wanted)
+            stored = await self._update()
             if stored is not None:
                 self._row, self._sent_at = stored, sent_at
                 return
@@ -145,18 +147,29 @@ class Heartbeats:
             self.around.lease_loop.tell(lambda: self._lose_all(silent_s))
             await self._enlist()
 
-    async def _update(self, wanted: Lease) -> Lease | None:
+    async def _update(self) -> Lease | None:
         """The row as stored, None if it was struck. Not to be cancelled half-way: nobody would know what became of it."""
-        store = self.around.lease_loop.store
         with anyio.CancelScope(shield=True), anyio.move_on_after(self.around.options.store_deadline_s):
-            try:
-                return await store.update(wanted, expected_version=self._row.version)
-            except UnknownOutcomeError:
-                current = await store.get(wanted.key)
-            if current == self._row:
-                raise StoreError("the heartbeat did not arrive")
-            return current if current == replace(wanted, version=self._row.version + 1) else None
+            stored = await self._compare_and_set()
+            if stored is None and await self._was_written():
+                stored = await self._compare_and_set()
+            return stored
         raise StoreError(f"the store did not answer within {self.around.options.store_deadline_s:g} s")
+
+    async def _compare_and_set(self) -> Lease | None:
+        wanted = replace(self._row, children=self.pipelines)
+        try:
+            return await self.around.lease_loop.store.update(wanted, expected_version=self._row.version)
+        except UnknownOutcomeError:
+            return None
+
+    async def _was_written(self) -> bool:
+        """Whether the row is there, in this life: then an answer was lost, of this beat or of one that was given up."""
+        current = await self.around.lease_loop.store.get(self._row.key)
+        if current is None or current.epoch != self._row.epoch:
+            return False
+        self._row = current
+        return True
 
     async def _leave(self) -> None:
         async with self._writing:
@@ -164,12 +177,14 @@ class Heartbeats:
 
     def _new_row(self, worker_id: str) -> Lease:
         pipeline, stream_arn = WORKERS
+        born_at_ms = int(self.around.clock.wall() * 1_000)
         return Lease(
             pipeline=pipeline,
             stream_arn=stream_arn,
             shard_id=worker_id,
             owner=worker_id,
-            version=int(self.around.clock.wall() * 1_000),
+            epoch=born_at_ms,
+            version=born_at_ms,
             children=self.pipelines,
             duration_s=self.around.options.lease_duration_s,
         )

@@ -64,40 +64,54 @@ class HeldLease:
             LeaseLostError: the row is not ours any more, or our validity ran out before the write.
             StoreError: nothing was stored; the caller may try again.
         """
+        await self._write(lambda lease: replace(lease, **changes))
+
+    async def let_go(self, to: str | None) -> str | None:
+        """Store the lease without an owner, or with the one it is passed on to, if that still asks for it; raises as `write`.
+
+        The answer is the new owner.
+        """
+        await self._write(lambda lease: replace(lease, owner=to if lease.claimant == to else None, claimant=None))
+        return self.lease.owner
+
+    async def write_here(self) -> None:
+        """As `write` without changes, for the loop of the leases: renews the lease."""
+        await self._write_here(lambda lease: lease)
+
+    async def _write(self, change: Callable[[Lease], Lease]) -> None:
         try:
-            await self.around.lease_loop.call(self.write_here, **changes)
+            await self.around.lease_loop.call(self._write_here, change)
         except LeaseLostError:
             self.lose()
             raise
 
-    async def write_here(self, **changes: Any) -> None:
-        """As `write`, for the loop of the leases; without changes it renews the lease."""
+    async def _write_here(self, change: Callable[[Lease], Lease]) -> None:
         async with self._writing:
             if not self.valid:
                 raise LeaseLostError(f"the lease of {self.shard_id} was not renewed in time")
             sent_at = self.around.clock.monotonic()
-            stored = await self._update(changes)
+            stored = await self._update(change)
             if stored is None:
                 raise LeaseLostError(
                     f"somebody else wrote the lease of {self.shard_id}, or the store gave no answer in time"
                 )
             self.lease, self.sent_at = stored, sent_at
 
-    async def _update(self, changes: dict[str, Any]) -> Lease | None:
+    async def _update(self, change: Callable[[Lease], Lease]) -> Lease | None:
         """The row as stored; None on conflict, and where no answer came while the lease was valid.
 
         Not to be cancelled: a write that was given up half-way may have happened, and then every later one would conflict.
         """
         patience_s = self.valid_until - self.around.clock.monotonic()
         with anyio.CancelScope(shield=True), anyio.move_on_after(patience_s):
-            stored = await self._compare_and_set(changes)
+            stored = await self._compare_and_set(change(self.lease))
             if stored is None and await self._was_asked():
-                stored = await self._compare_and_set(changes)
+                stored = await self._compare_and_set(change(self.lease))
             return stored
         return None
 
-    async def _compare_and_set(self, changes: dict[str, Any]) -> Lease | None:
-        store, wanted = self.around.lease_loop.store, replace(self.lease, **changes)
+    async def _compare_and_set(self, wanted: Lease) -> Lease | None:
+        store = self.around.lease_loop.store
         try:
             return await store.update(wanted, expected_version=self.lease.version)
         except UnknownOutcomeError:
@@ -108,7 +122,7 @@ class HeldLease:
         return current if current == replace(wanted, version=self.lease.version + 1) else None
 
     async def _was_asked(self) -> bool:
-        """Whether the conflict is but somebody who asks for the lease: it is still ours then, and the row is taken over."""
+        """Whether the conflict is but a request for the lease, or its withdrawal: it is still ours then, as it is now."""
         current = await self.around.lease_loop.store.get(self.lease.key)
         if current is None or current == self.lease:
             return False
@@ -131,6 +145,7 @@ class Ownership:
     held: dict[str, HeldLease] = field(default_factory=dict)
     listed: Sequence[Lease] = ()
     """All rows of the stream, as of the last look."""
+    _abandoned: set[str] = field(default_factory=set)
     _avoided: dict[str, float] = field(default_factory=dict)
     """Shards that we gave up, to the monotonic time until which others may have them."""
 
@@ -210,14 +225,31 @@ class Ownership:
         if not held.valid:
             return
         try:
-            await held.write(owner=to, claimant=None)
+            owner = await held.let_go(to)
         except (LeaseLostError, StoreError):
             return
         pipeline, shard_id = self.flow.name, held.shard_id
-        if to is None:
+        if owner is None:
             self.flow.around.emit(events.LeaseReleased(pipeline=pipeline, shard_id=shard_id))
         else:
-            self.flow.around.emit(events.LeaseHandedOver(pipeline=pipeline, shard_id=shard_id, to=to))
+            self.flow.around.emit(events.LeaseHandedOver(pipeline=pipeline, shard_id=shard_id, to=owner))
+
+    async def withdraw(self) -> None:
+        """Ask for nothing any more, and let go what was passed on to us and not taken. Raises `StoreError`."""
+        me = self.liveness.worker_id
+
+        async def withdraw_one(row: Lease) -> None:
+            store = self.flow.around.lease_loop.store
+            current = await store.get(row.key)
+            if current is not None and me in (current.owner, current.claimant):
+                owner = None if current.owner == me else current.owner
+                claimant = None if current.claimant == me else current.claimant
+                await store.update(replace(current, owner=owner, claimant=claimant), expected_version=current.version)
+
+        rows = await self.flow.around.store.list(self.flow.name, self.flow.info.stream_arn)
+        kept = self.held.keys() | self._abandoned
+        ours = [row for row in rows if me in (row.owner, row.claimant) and row.shard_id not in kept]
+        await self.flow.around.lease_loop.call(side_by_side, withdraw_one, ours)
 
     def forget(self, held: HeldLease, reason: str) -> None:
         """Strike a lease that somebody else has from the list."""
@@ -231,6 +263,12 @@ class Ownership:
             del self.held[held.shard_id]
         if self.liveness.held.get(held.lease.key) is held:
             del self.liveness.held[held.lease.key]
+
+    def abandon(self, held: HeldLease) -> None:
+        """Strike a lease from the list that nobody may have yet: it has to run out in the store."""
+        self.drop(held)
+        self._abandoned.add(held.shard_id)
+        self.liveness.abandon()
 
     def avoid(self, shard_id: str) -> None:
         """Leave a shard that we gave up to others for a while."""

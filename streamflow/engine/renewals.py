@@ -11,7 +11,7 @@ from streamflow import events
 from streamflow.engine.heartbeats import BEATS_PER_LEASE, OWN_SHARE
 from streamflow.engine.patience import Patience
 from streamflow.errors import LeaseLostError, StoreError
-from streamflow.leases import LeaseLayout
+from streamflow.leases import LeaseLayout, LeaseState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,10 @@ class Renewals:
     _retired: set[str] = field(default_factory=set)
     _patience: Patience = field(init=False)
     _living: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Pipeline to the owners whose leases move."""
+    """Pipeline to the owners whose leases move, and to who asks for one."""
+    _owners: dict[str, dict[str, str]] = field(default_factory=dict)
+    _leaving: dict[str, float] = field(default_factory=dict)
+    """Owners that let leases go, to the monotonic time until which that means something."""
 
     def __post_init__(self) -> None:
         # Large tables are listed every other lease duration.
@@ -119,10 +122,30 @@ class Renewals:
     async def look(self, rows: Sequence[Lease]) -> None:
         for pipeline in {row.pipeline for row in rows}:
             self._patience.look(pipeline, {row.shard_id: row.version for row in rows})
-            moving = [row for row in rows if not self._is_silent(row)]
-            # Who asks for a lease is known by that alone, while it has none.
-            names = {row.owner for row in moving} | {row.claimant for row in moving}
-            self._living[pipeline] = frozenset(name for name in names if name is not None)
+            self._note_leaving(pipeline, rows)
+            leaving = {owner for owner, until in self._leaving.items() if until > self.around.clock.monotonic()}
+            living = {row.owner for row in rows if row.owner is not None and not self._is_silent(row)}
+            self._living[pipeline] = frozenset(living | self._asking(rows)) - leaving
+
+    def _note_leaving(self, pipeline: str, rows: Sequence[Lease]) -> None:
+        """Who lets an unfinished shard go is about to stop, and is not reckoned with for a while."""
+        before = self._owners.get(pipeline, {})
+        until = self.around.clock.monotonic() + self.around.options.lease_duration_s
+        for row in rows:
+            owner = before.get(row.shard_id)
+            if row.owner is None and owner is not None and row.state is LeaseState.ACTIVE:
+                self._leaving[owner] = until
+        self._owners[pipeline] = {row.shard_id: row.owner for row in rows if row.owner is not None}
+
+    def _asking(self, rows: Sequence[Lease]) -> set[str]:
+        """Who asks for a lease is known by that alone while it has none, and else by having written one not long ago."""
+        latest_s: dict[str, float] = {}
+        for row in rows:
+            if row.owner is not None:
+                silent_s = self._patience.silent_s(row.pipeline, row.shard_id, row.version)
+                latest_s[row.owner] = min(silent_s, latest_s.get(row.owner, silent_s))
+        asking = {row.claimant for row in rows if row.claimant is not None}
+        return {claimant for claimant in asking if latest_s.get(claimant, 0.0) < self._interval_s * 1.5}
 
     def workers(self, pipeline: str) -> frozenset[str]:
         others = self._living.get(pipeline, frozenset())

@@ -96,8 +96,7 @@ class ShardWork:
             flow.at_stop.discard(self._stop)
             if self._cut_off:
                 # What the handler still does in a thread of its own, nobody knows: nobody else may have the shard yet.
-                self.ownership.drop(held)
-                self.ownership.liveness.abandon()
+                self.ownership.abandon(held)
             elif reason in {"stopped", "handed_over", "failed"}:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
                     await self.ownership.release(held, to=self._heir)

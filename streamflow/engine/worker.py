@@ -171,6 +171,8 @@ class FlowWork:
             with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
                 for held in list(self.ownership.held.values()):
                     await self.ownership.release(held)
+                with suppress(StoreError):
+                    await self.ownership.withdraw()
         return not flow.repeating
 
     async def _work_and_drain(self) -> None:

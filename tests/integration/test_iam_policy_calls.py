@@ -116,7 +116,7 @@ async def test_a_destination_calls_what_it_may(ministack: str, called: set[str],
                 name="orders",
                 source=DynamoDBStream(table="orders"),
                 handler=jsonl(path="orders.jsonl"),
-                on_failure=target,
+                on_failure=(target,),
             ),
         )
     )

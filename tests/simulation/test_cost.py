@@ -148,6 +148,7 @@ async def counted(fleet: Fleet, *, for_s: float) -> Counter[str]:
     world = World()
     source = SteadySource(world.clock, fleet.shards, round(fleet.shards * fleet.busy_share), counts)
     store = CountingStore(fleet.layout, counts)
+    found: Counter[str] = Counter()
     async with anyio.create_task_group() as tasks:
         for number in range(fleet.workers):
             flow = await world.flow(
@@ -174,7 +175,7 @@ async def counted(fleet: Fleet, *, for_s: float) -> Counter[str]:
         assert len({row.owner for row in unfinished} - {None}) == fleet.workers
         counts.clear()
         await anyio.sleep(for_s)
-        found = Counter(counts)
+        found += counts
         tasks.cancel_scope.cancel()
     return found
 

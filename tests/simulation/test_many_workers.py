@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from streamflow.batches import Batch
+    from streamflow.leases import Lease
     from streamflow.protocols import Handler, ShardReader
 
 pytestmark = pytest.mark.anyio
@@ -91,6 +92,10 @@ class Fleet:
         owners = Counter(row.owner for row in (await self.world.rows()).values() if row.state.value == "active")
         return Counter({owner: count for owner, count in owners.items() if owner in self.running})
 
+    async def named(self, worker_id: str) -> list[Lease]:
+        """Rows that the worker owns or asks for."""
+        return [row for row in (await self.world.rows()).values() if worker_id in (row.owner, row.claimant)]
+
     async def unowned(self) -> int:
         rows = [row for row in (await self.world.rows()).values() if row.state.value == "active"]
         return len(rows) - (await self.owned()).total()
@@ -125,9 +130,10 @@ async def fleet(layout: LeaseLayout, *, shards: int = 8, **options: Any) -> Asyn
             await anyio.sleep(0.2)
 
     async with anyio.create_task_group() as tasks:
+        members = Fleet(world, tasks, inner)
         async with anyio.create_task_group() as writing:
             writing.start_soon(write)
-            yield (members := Fleet(world, tasks, inner))
+            yield members
             writing.cancel_scope.cancel()
         if not members.running:
             await members.join()
@@ -263,6 +269,28 @@ async def test_a_shard_is_handed_over_only_when_its_batch_is_done() -> None:
     assert done
 
 
+async def test_a_worker_that_leaves_before_it_is_given_a_lease_leaves_none_behind(layout: LeaseLayout) -> None:
+    async with fleet(layout, shards=4) as members:
+        slow = anyio.Event()
+
+        async def handle(batch: Batch) -> None:
+            slow.set()
+            await anyio.sleep(6)
+            await members.world.accept(batch)
+
+        first = await members.join(handle, handler_timeout_s=None)
+        await slow.wait()
+        second = await members.join()
+        with anyio.fail_after(20):
+            while not await members.named(second):  # noqa: ASYNC110
+                await anyio.sleep(0.02)
+        await members.leave(second)
+        assert not await members.named(second)
+        with anyio.fail_after(LEASE_S - 1):
+            while (await members.owned())[first] < 4:  # noqa: ASYNC110 - in virtual time a look costs nothing
+                await anyio.sleep(0.05)
+
+
 async def test_a_lease_that_is_taken_away_by_hand_is_noticed_by_an_idle_owner() -> None:
     world = World(shards=1)
     async with world.working(worker_id="w1"):
@@ -317,7 +345,8 @@ async def test_a_reader_that_is_stuck_lets_its_shard_go() -> None:
             assert records_max
             await anyio.sleep_forever()
 
-    worker = Worker([await world.flow("p", Stuck(), worker_id="w1")])
+    source: Any = Stuck()
+    worker = Worker([await world.flow("p", source, worker_id="w1")])
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(worker.run)
         await worker.wait_started()

@@ -157,6 +157,17 @@ async def test_a_store_that_was_away_makes_nobody_dead(world: World) -> None:
     assert not world.of(events.WorkerStruck)
 
 
+async def test_a_store_that_takes_its_time_costs_no_lease(world: World) -> None:
+    """Each answer comes just before the next sign of life is due: that must not put it off."""
+    member = await participant(world)
+    held = await member.take()
+    world.store.latency_s = 1.6
+    async with alive(member):
+        for _ in range(300):
+            await anyio.sleep(0.2)
+            assert held.valid
+
+
 # --- writes ----------------------------------------------------------------------------------------------------------
 
 
@@ -252,6 +263,31 @@ async def test_a_conflict_that_is_more_than_a_request_loses_the_lease(world: Wor
     assert row.checkpoint == Position.after("99")
 
 
+async def test_what_is_withdrawn_or_never_taken_is_free_for_others(world: World) -> None:
+    member, other = await participant(world), await participant(world, "w2")
+    held = await member.take()
+    await other.ownership.ask_for([await other.look()])
+    await other.ownership.withdraw()
+    assert (await member.look()).claimant is None
+    await held.write(checkpoint=Position.after("7"))
+    await member.ownership.release(held, to="w2")
+    row = await member.look()
+    assert (row.owner, row.checkpoint) == (None, Position.after("7")), "nobody is given what it does not want any more"
+    held = await member.take()
+    await other.ownership.ask_for([await other.look()])
+    await member.ownership.release(held, to="w2")
+    assert (await member.look()).owner == "w2"
+    await other.ownership.withdraw()
+    assert (await member.look()).owner is None
+
+
+async def test_what_was_abandoned_is_not_withdrawn(world: World) -> None:
+    member = await participant(world)
+    member.ownership.abandon(await member.take())
+    await member.ownership.withdraw()
+    assert (await member.look()).owner == "w1"
+
+
 # --- heartbeats ------------------------------------------------------------------------------------------------------
 
 
@@ -276,6 +312,27 @@ async def test_a_restart_under_the_same_id_continues_at_once(native: World) -> N
     row = await restarted.look()
     assert restarted.ownership.free(row)
     assert (await restarted.take()).lease.owner == "w1#2"
+
+
+async def test_a_beat_that_was_given_up_and_arrived_is_no_death(native: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    member = await participant(native)
+    held = await member.take()
+    update = native.store.update
+
+    async def hang(row: Lease, *, expected_version: int) -> None:
+        await update(row, expected_version=expected_version)
+        await anyio.sleep_forever()
+
+    async with alive(member):
+        await anyio.sleep(3)
+        monkeypatch.setattr(native.store, "update", hang)
+        await anyio.sleep(1)
+        monkeypatch.setattr(native.store, "update", update)
+        await anyio.sleep(10)
+        assert member.liveness.worker_id == "w1"
+        assert held.valid
+    assert native.of(events.HeartbeatFailed)
+    assert not native.of(events.WorkerTakenForDead)
 
 
 async def test_two_processes_with_one_id_do_not_fight(native: World) -> None:
@@ -341,6 +398,5 @@ async def test_a_worker_whose_loop_stands_still_for_too_long_gives_no_signs_of_l
         tasks.start_soon(beating)  # alone: nobody says that the handlers' loop runs
         await looked_on(other, member.flow.around.options.stall_s)
         assert not other.ownership.free(await other.look())
-        row = await looked_on(other, 15)
+        assert other.ownership.free(await looked_on(other, 15))
         tasks.cancel_scope.cancel()
-    assert other.ownership.free(row)

@@ -57,6 +57,7 @@ class TransactionPooler:
     ) -> None:
         """From the message that begins a transaction until the server says that none is open."""
         await server.stream.send(first)
+        end = b""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_pass, received, server.stream)
             end = await _answer(server, client)
