@@ -151,7 +151,9 @@ class Heartbeats:
         """The row as stored, None if it was struck. Not to be cancelled half-way: nobody would know what became of it."""
         with anyio.CancelScope(shield=True), anyio.move_on_after(self.around.options.store_deadline_s):
             stored = await self._compare_and_set()
-            if stored is None and await self._was_written():
+            if stored is None and (current := await self._found()) is not None:
+                # A beat that was given up has arrived after all.
+                self._row = current
                 stored = await self._compare_and_set()
             return stored
         raise StoreError(f"the store did not answer within {self.around.options.store_deadline_s:g} s")
@@ -161,15 +163,15 @@ class Heartbeats:
         try:
             return await self.around.lease_loop.store.update(wanted, expected_version=self._row.version)
         except UnknownOutcomeError:
-            return None
+            current = await self._found()
+        if current is not None and current.version == self._row.version:
+            raise StoreError("the heartbeat did not arrive")
+        return current
 
-    async def _was_written(self) -> bool:
-        """Whether the row is there, in this life: then an answer was lost, of this beat or of one that was given up."""
+    async def _found(self) -> Lease | None:
+        """Our row, if it is there and of this life: nobody else writes it, but for taking it away."""
         current = await self.around.lease_loop.store.get(self._row.key)
-        if current is None or current.epoch != self._row.epoch:
-            return False
-        self._row = current
-        return True
+        return current if current is not None and current.epoch == self._row.epoch else None
 
     async def _leave(self) -> None:
         async with self._writing:

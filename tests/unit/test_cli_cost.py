@@ -48,7 +48,7 @@ def test_a_fleet_of_the_kcls_layout_renews_each_lease() -> None:
     # 75 idle leases and the stream's, three times in 10 s; between two checkpoints of a busy one there is one renewal.
     assert found.renewals == pytest.approx(76 * 0.3 + 25 * 1 / 5)
     assert found.heartbeats == found.worker_listings == 0.0
-    assert found.lease_listings == pytest.approx(4 / 7.01)
+    assert found.lease_listings == pytest.approx(4 / (701 / 400))
 
 
 @pytest.mark.parametrize(("checkpoint_interval_s", "renewals"), [(1.0, 0), (3.0, 0), (5.0, 1), (8.0, 2), (60.0, 17)])
