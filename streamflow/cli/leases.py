@@ -69,6 +69,57 @@ def list_command(*, at: Placed, watch_s: float | None, as_json: bool) -> None:
         click.echo("\n".join(["", *letters.table(_WORKER_TITLES, [_worker_cells(entry) for entry in workers])]))
 
 
+@leases.command(short_help="Watch a fleet: owners, silence and lag, as lines and metrics.")
+@leased.placed()
+@click.option(
+    "--every",
+    "every_s",
+    type=click.FloatRange(min=0.1, max=3_600),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Pause between two looks.",
+)
+@click.option(
+    "--http", metavar="[HOST:]PORT", help="Serve /metrics, /livez and /readyz there; port 0 picks a free one."
+)
+@click.option(
+    "--lag-shards",
+    type=click.IntRange(min=0, max=1_000),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="Ask the stream about so many shards a look; 0 for none.",
+)
+@click.option("--once", is_flag=True, help="Look once; exit code 1 if it fails.")
+@options.as_json("Print one JSON object a look.")
+@options.debug
+@click.pass_context
+def watch(
+    context: click.Context,
+    /,
+    *,
+    at: Placed,
+    every_s: float,
+    http: str | None,
+    lag_shards: int,
+    once: bool,
+    as_json: bool,
+) -> None:
+    """Look at a fleet again and again, without taking part: who owns what, who is silent, how far shards are behind.
+
+    It writes nothing. SIGTERM or Ctrl-C ends it with exit code 0.
+    """
+    from streamflow.cli.run_options import served_at
+    from streamflow.cli.watching import WatchOptions
+    from streamflow.cli.watching import watch as watch_fleet
+
+    chosen = WatchOptions(
+        every_s=every_s, http=served_at(http, None), lag_shards=lag_shards, once=once, as_json=as_json
+    )
+    context.exit(anyio.run(watch_fleet, at, chosen))
+
+
 @leases.command(short_help="Let leases go, for any worker to take.")
 @leased.placed("[SHARD]...")
 @click.option("--all", "everything", is_flag=True, help="Every lease that has an owner.")

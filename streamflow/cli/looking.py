@@ -9,6 +9,7 @@ import anyio
 
 from streamflow.errors import ConfigError
 from streamflow.leases import WORKERS, Lease, LeaseLayout
+from streamflow.observe.fleet import LEASE_DURATION_S, signs_of_life
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from streamflow.protocols import StateStore
 
 _NAMED_MAX = 3
-_LEASE_DURATION_S = 10.0  # of workers that do not say theirs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Look:
         if self.layout is LeaseLayout.NATIVE and owner not in self.workers:
             return False
         worker = self.workers.get(owner)
-        patience_s = (worker.duration_s if worker is not None else None) or _LEASE_DURATION_S
+        patience_s = (worker.duration_s if worker is not None else None) or LEASE_DURATION_S
         return not (self.silent is not None and owner in self.silent and self.watched_s >= patience_s)
 
 
@@ -78,17 +78,8 @@ async def _look(store: StateStore, streams: Sequence[PlacedStream]) -> Look:
 
 def silent(first: Look, second: Look) -> frozenset[str]:
     """Owners of which nothing was written between two looks: neither their own row nor a lease of theirs."""
-
-    def written(look: Look) -> dict[str, set[tuple[object, int]]]:
-        found: dict[str, set[tuple[object, int]]] = {owner: set() for owner in look.owners | look.workers.keys()}
-        for row in look.rows:
-            if row.owner is not None:
-                found[row.owner].add((row.key, row.version))
-        for worker in look.workers.values():
-            found[worker.shard_id].add((worker.key, worker.version))
-        return found
-
-    before, after = written(first), written(second)
+    before = signs_of_life(first.rows, first.workers)
+    after = signs_of_life(second.rows, second.workers)
     return frozenset(owner for owner in after if after[owner] <= before.get(owner, set()))
 
 

@@ -573,8 +573,101 @@ WORKER_RESTARTS = Metric(
 SUPERVISOR = (WORKER_UP, WORKER_RESTARTS)
 """What the supervisor of several workers adds to their pages."""
 
+# --- a fleet that is looked at -----------------------------------------------------------------------------------------
+
+FLEET_LOOKS = Metric(
+    name="streamflow_fleet_looks_total",
+    kind="counter",
+    unit="looks",
+    labels=("result",),
+    values=("done", "failed"),
+    meaning="Looks of `leases watch` at the leases, and at the stream for lag; failed where any part of one failed.",
+    remedy="Failed: stderr has the reason once. The figures are of the last look that read the leases.",
+)
+FLEET_LAST_LOOK = Metric(
+    name="streamflow_fleet_last_look_timestamp_seconds",
+    kind="gauge",
+    unit="seconds",
+    labels=(),
+    meaning="Unix time of the last look of `leases watch` that read the leases; what all other figures are of.",
+    remedy="Old: the store does not answer, and nothing that this page says is of now.",
+)
+FLEET_OWNER_SILENCE = Metric(
+    name="streamflow_fleet_owner_silence_seconds",
+    kind="gauge",
+    unit="seconds",
+    labels=("owner",),
+    meaning="Seconds, at the last look, since a look first saw the newest thing that the owner wrote: its row or a lease. "
+    "The 200 most silent owners, then `_other`, which has the longest of the rest.",
+    remedy="Above its lease duration: it is gone, or cannot write to the store; others take its leases.",
+)
+FLEET_LEASES = Metric(
+    name="streamflow_fleet_leases",
+    kind="gauge",
+    unit="leases",
+    labels=("pipeline", "owner"),
+    meaning="Unfinished shards of each owner, silent ones included. 200 owners with most, then `_other`: the sum of the rest.",
+    remedy="Unequal by more than one or a tenth for minutes: look at the log of the worker that has most.",
+)
+FLEET_UNOWNED = Metric(
+    name="streamflow_fleet_leases_unowned",
+    kind="gauge",
+    unit="leases",
+    labels=("pipeline",),
+    meaning="Shards that may be worked on and have no owner, or one that was silent for its lease duration.",
+    remedy="Above 0 for longer than some lease durations: no worker runs, or none of them can write to the store.",
+)
+FLEET_WORKERS = Metric(
+    name="streamflow_fleet_workers",
+    kind="gauge",
+    unit="workers",
+    labels=("pipeline",),
+    meaning="Workers of the pipeline that were not silent for their lease duration; of a fleet of the KCL, those that own "
+    "a lease.",
+    remedy="Fewer than there are processes: some of them use another store, do not reach it, or have no shard.",
+)
+FLEET_SHARDS = Metric(
+    name="streamflow_fleet_shards",
+    kind="gauge",
+    unit="shards",
+    labels=("pipeline", "state"),
+    values=("active", "awaiting_children", "ended"),
+    meaning="Shards with a lease: unfinished, read to the end before their children are known, and done.",
+    remedy="Awaiting children for long: the worker that lists the shards fails; see its log.",
+)
+FLEET_LAG = Metric(
+    name="streamflow_fleet_shard_lag_seconds",
+    kind="gauge",
+    unit="seconds",
+    labels=("pipeline", "shard"),
+    meaning="Age of the first record behind the checkpoint of an unfinished shard, 0 where the stream showed none; all of "
+    "retention where records were trimmed. The 200 laggiest shards of the pipeline, then `_other`. Grain 1 s.",
+    remedy="Rising: its owner is stuck, silent, or slower than the table is written to. Steady at some seconds: checkpoints.",
+    fold="max",
+)
+FLEET_HEADROOM = Metric(
+    name="streamflow_fleet_retention_headroom_seconds",
+    kind="gauge",
+    unit="seconds",
+    labels=("pipeline",),
+    meaning="Retention less the largest lag that was measured: the time until unread records are trimmed.",
+    remedy="Below 6 h: a person must act now. 0 means that data is being lost.",
+)
+FLEET = (
+    FLEET_LOOKS,
+    FLEET_LAST_LOOK,
+    FLEET_OWNER_SILENCE,
+    FLEET_LEASES,
+    FLEET_UNOWNED,
+    FLEET_WORKERS,
+    FLEET_SHARDS,
+    FLEET_LAG,
+    FLEET_HEADROOM,
+)
+"""What the page of `leases watch` has, and nothing else is on it."""
+
 CATALOGUE: tuple[Metric, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Metric))
-WORKER = tuple(metric for metric in CATALOGUE if metric not in SUPERVISOR)
+WORKER = tuple(metric for metric in CATALOGUE if metric not in (*SUPERVISOR, *FLEET))
 """What a worker's own page has."""
 
 

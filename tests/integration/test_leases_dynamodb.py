@@ -100,6 +100,17 @@ def test_a_lease_is_asked_for_as_the_kcl_does(table: Table) -> None:
     assert "no worker 'w3' works on orders" in table.run("leases", "take", B, "--for", "w3", code=2)[1]
 
 
+def test_a_fleet_is_watched_by_its_leases_alone_and_nothing_is_written(table: Table) -> None:
+    before = table.entries()
+    table.url += "&mode=shadow"
+    (look,) = table.run("leases", "watch", "--once", "--json", "--lag-shards", "0")[0].splitlines()
+    found = json.loads(look)
+    (orders,) = found["pipelines"]
+    assert (orders["leases"], orders["unowned"], orders["workers"]) == ({"w1": 1, "w2": 1}, 0, 2)
+    assert [each["owner"] for each in found["owners"]] == ["w1", "w2"]
+    assert table.entries() == before
+
+
 def test_a_lease_is_released_by_force(table: Table) -> None:
     table.run("leases", "release", B, "--force")
     assert table.entries()["b"]["owner"] is None
