@@ -7,6 +7,8 @@ BENCH ?= full
 TESTS ?= tests
 PLUGINS ?= plugins
 CHAOS ?= --store sqlite
+# More than there are cores in CI: many tests wait for processes.
+JOBS ?= 3
 TEST_ARGS ?=
 DEMO_ARGS ?=
 
@@ -16,10 +18,10 @@ demo: $(VENV)/ready
 	$(BIN)/streamflow demo $(DEMO_ARGS)
 
 test: $(VENV)/ready $(EMULATORS)/ready
-	$(BIN)/pytest -n 2 --dist loadgroup $(TEST_ARGS) $(TESTS)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(TEST_ARGS) $(TESTS)
 
 test-plugins: $(VENV)/ready $(EMULATORS)/ready
-	$(BIN)/pytest -n 2 --dist loadgroup $(TEST_ARGS) $(PLUGINS)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(TEST_ARGS) $(PLUGINS)
 
 # What each sink has proved, and the table of it in the documentation.
 conformance: $(VENV)/ready $(EMULATORS)/ready

@@ -75,6 +75,16 @@ class Surroundings:
                 _logger.error("observer failed observer=%s event=%s error_type=%s", *names)  # noqa: TRY400
 
 
+@dataclass(slots=True, eq=False)
+class SharedLooks:
+    """Looks at the store that many shards share: each wants one that began after it asked."""
+
+    turn: anyio.Lock = field(default_factory=anyio.Lock)
+    begun: int = 0
+    answered: int = 0
+    """Number of the last one that was answered."""
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Flow:
     """State that belongs to the pipeline as a whole. `chain` is the middleware around the handler, composed once.
@@ -107,6 +117,7 @@ class Flow:
 
     parked_keys: set[str] = field(default_factory=set)
     """The items of the stream that are parked, as far as this worker knows."""
+    parked_looks: SharedLooks = field(default_factory=SharedLooks)
     at_stop: set[Callable[[], None]] = field(default_factory=set)
     """Called once when the flow begins to stop: wakes whoever waits for something else."""
 

@@ -43,9 +43,17 @@ class ParkedItems:
         A shard's items were its parents' before: they are settled, so nobody parks them elsewhere any more.
         """
         failures = 0
+        looks = flow.parked_looks
+        asked_after = looks.begun
         while True:
             try:
-                flow.parked_keys |= await flow.around.store.parked_keys(flow.name, flow.info.stream_arn)
+                async with looks.turn:
+                    # Of thousands of shards that are opened at once, one asks for all that asked before it did.
+                    if looks.answered <= asked_after:
+                        looks.begun += 1
+                        number = looks.begun
+                        flow.parked_keys |= await flow.around.store.parked_keys(flow.name, flow.info.stream_arn)
+                        looks.answered = number
                 return cls(flow, shard_id)
             except StoreError as error:
                 failures += 1

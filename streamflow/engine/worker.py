@@ -248,14 +248,17 @@ class FlowWork:
         return view
 
     async def _take(self, shards: TaskGroup, rows: Sequence[Lease]) -> None:
-        """Take leases, some at a time: work on the first of thousands begins before the last is taken."""
-        for start in range(0, len(rows), _TAKEN_TOGETHER):
-            if self.flow.stopping.is_set():
-                return
-            for held in await self.ownership.take_all(rows[start : start + _TAKEN_TOGETHER]):
-                work = ShardWork(flow=self.flow, ownership=self.ownership, held=held)
-                self.works[held.shard_id] = work
-                shards.start_soon(self._run_shard, work, name=f"{self.flow.name}/{held.shard_id}/delivery")
+        """Take leases, and only then begin to work: thousands of shards that are read would hold the taking up."""
+        try:
+            for start in range(0, len(rows), _TAKEN_TOGETHER):
+                if not self.flow.stopping.is_set():
+                    await self.ownership.take_all(rows[start : start + _TAKEN_TOGETHER])
+        finally:
+            # Also what was taken before the store failed.
+            for shard_id in self.ownership.held.keys() - self.works.keys() - {STREAM_ROW}:
+                work = ShardWork(flow=self.flow, ownership=self.ownership, held=self.ownership.held[shard_id])
+                self.works[shard_id] = work
+                shards.start_soon(self._run_shard, work, name=f"{self.flow.name}/{shard_id}/delivery")
 
     async def _run_shard(self, work: ShardWork) -> None:
         try:
