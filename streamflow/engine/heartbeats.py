@@ -217,7 +217,7 @@ class Heartbeats:
                     self.around.emit(events.WorkerStruck(worker_id=worker_id, silent_s=silent_s))
                 else:
                     workers[worker_id] = current
-        for worker_id in _owners(rows) - workers.keys() - {self.worker_id}:
+        for worker_id in sorted(_owners(rows) - workers.keys() - {self.worker_id}):
             # The listing of workers may be older than the lease: only the row itself, looked up now, says who is dead.
             if (found := await store.get(LeaseKey(*WORKERS, worker_id))) is not None:
                 workers[worker_id] = found

@@ -255,7 +255,7 @@ class FlowWork:
                     await self.ownership.take_all(rows[start : start + _TAKEN_TOGETHER])
         finally:
             # Also what was taken before the store failed.
-            for shard_id in self.ownership.held.keys() - self.works.keys() - {STREAM_ROW}:
+            for shard_id in sorted(self.ownership.held.keys() - self.works.keys() - {STREAM_ROW}):
                 work = ShardWork(flow=self.flow, ownership=self.ownership, held=self.ownership.held[shard_id])
                 self.works[shard_id] = work
                 shards.start_soon(self._run_shard, work, name=f"{self.flow.name}/{shard_id}/delivery")

@@ -81,6 +81,7 @@ class History:
         async with anyio.create_task_group() as tasks:
             worker = await self.world.worker(self.handle, worker_id=worker_id)
             tasks.start_soon(worker.run)
+            await anyio.sleep(0.001)  # a store that is down at the very start is another matter
             await self.happen()
             self.world.store.down = True
             tasks.cancel_scope.cancel()
