@@ -44,6 +44,10 @@ class NatsServer:
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> None:
         """Start it on the streams that are there, and wait until it takes connections."""
         configuration = self.folder / "nats.conf"

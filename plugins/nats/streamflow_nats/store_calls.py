@@ -80,14 +80,16 @@ class Calls:
                 self._suffer(f"lease store {self.shown}: {why} (nothing was sent: try again)")
                 await line.aclose()
         if question.left:
-            raise self._failure(question, why, writes=writes)
+            raise self._failure(line, question, why, writes=writes)
 
-    def _failure(self, question: Question, why: str, *, writes: bool) -> StoreError:
+    def _failure(self, line: Line, question: Question, why: str, *, writes: bool) -> StoreError:
         # What is refused did not happen; of several requests another one may have.
         unknown = writes and question.sent > (question.refused is not None)
         kind = UnknownOutcomeError if unknown else StoreError
         if question.refused is not None:
             return kind(forbidden(self.shown, "publishing", question.refused))
+        if line.waiting.forbidden_inbox:
+            return kind(forbidden(self.shown, "subscribing", "_INBOX.>"))
         outcome = "it may have happened: read it back" if unknown else "nothing happened: try again"
         return kind(f"lease store {self.shown}: {why} ({outcome}; if it goes on, look at the server)")
 

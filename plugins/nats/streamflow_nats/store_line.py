@@ -112,7 +112,10 @@ class _Waiting:
         _log.debug("%s: %s", type(error).__name__, error)
         what, subject = violation(error) or ("", "")
         if what == "subscription":
+            # Mostly before the line is in use, but the client tells in a task of its own.
             self.forbidden_inbox = True
+            for question, _ in list(self._questions.values()):
+                question.done.set()
         elif what:
             for question, _ in list(self._questions.values()):
                 question.refuse(subject)

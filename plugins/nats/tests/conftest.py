@@ -22,14 +22,23 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def running_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     with nats_server(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 
 @pytest.fixture
+def running_server(one_server: NatsServer) -> NatsServer:
+    """Up, whatever the test before did to it."""
+    if not one_server.is_running:
+        one_server.start()
+    one_server.thaw()
+    return one_server
+
+
+@pytest.fixture
 def jetstream_server(running_server: NatsServer) -> NatsServer:
-    """The server, up, whatever the test before did to it."""
+    """Just started: nothing of the test before is in its memory."""
     running_server.kill()
     running_server.start()
     return running_server
