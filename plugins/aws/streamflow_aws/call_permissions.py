@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from streamflow.sdk import Permission
+from streamflow_aws.parameters import texts_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Mapping
 
 # Operations that are permitted under another name, and services whose prefix is not that of their signature.
 _ACTIONS: Mapping[str, str] = {
@@ -28,7 +28,7 @@ _PREFIXES: Mapping[str, str] = {"cloudwatch": "cloudwatch", "iot-data": "iot"}
 def permission(service: str, operation: str, parameters: Mapping[str, Any]) -> Permission:
     """For the resources that the parameters name by ARN; where they name none, for all of the service."""
     action = f"{_PREFIXES.get(service) or _signing_name(service)}:{operation}"
-    named = tuple(dict.fromkeys(text for text in _texts(parameters) if text.startswith("arn:") and "${" not in text))
+    named = tuple(dict.fromkeys(text for text in texts_in(parameters) if text.startswith("arn:") and "${" not in text))
     return Permission(
         purpose=f"call {service} {operation}", actions=(_ACTIONS.get(action, action),), resources=named or ("*",)
     )
@@ -45,15 +45,3 @@ def _signing_name(service: str) -> str:
     except UnknownServiceError:
         return service
     return metadata.get("signingName") or metadata["endpointPrefix"]
-
-
-def _texts(value: object) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case Mapping():
-            for each in value.values():
-                yield from _texts(each)
-        case Sequence():
-            for each in value:
-                yield from _texts(each)

@@ -32,7 +32,7 @@ _ANY = "document"
 
 def check_templates(parameters: object) -> None:
     """Raises `ValueError`: a place is not closed, or names nothing of a record."""
-    for text in _texts(parameters):
+    for text in texts_in(parameters):
         for name in parse(text, opening="${").names:
             check_name(name)
 
@@ -158,13 +158,14 @@ def _member(shape: Any, name: str | None) -> Any:
     return None
 
 
-def _texts(value: object) -> Iterator[str]:
+def texts_in(value: object) -> Iterator[str]:
+    """Every text of a nested value, in order."""
     match value:
         case str():
             yield value
         case Mapping():
             for each in value.values():
-                yield from _texts(each)
+                yield from texts_in(each)
         case Sequence():
             for each in value:
-                yield from _texts(each)
+                yield from texts_in(each)
