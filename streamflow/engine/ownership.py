@@ -158,11 +158,7 @@ class Ownership:
 
     def free(self, row: Lease) -> bool:
         """Whether the row may be taken: unowned, ours from an earlier life, or of an owner that was silent for too long."""
-        if row.shard_id in self.held:
-            return False
-        if self._avoided.get(row.shard_id, float("-inf")) > self.flow.around.clock.monotonic():
-            return False
-        return self.liveness.unowned(row)
+        return row.shard_id not in self.held and row.shard_id not in self.avoided() and self.liveness.unowned(row)
 
     async def take(self, row: Lease) -> HeldLease | None:
         """As `take_all`, for one row; None if somebody was faster."""
@@ -273,6 +269,11 @@ class Ownership:
     def avoid(self, shard_id: str) -> None:
         """Leave a shard that we gave up to others for a while."""
         self._avoided[shard_id] = self.flow.around.clock.monotonic() + self.flow.around.options.stall_s
+
+    def avoided(self) -> frozenset[str]:
+        """The shards that others may have before us, for now."""
+        now = self.flow.around.clock.monotonic()
+        return frozenset(shard_id for shard_id, until in self._avoided.items() if until > now)
 
     async def create(self, rows: Iterable[Lease]) -> list[str]:
         """Store rows that do not exist yet; the answer names those that were new.

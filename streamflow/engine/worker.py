@@ -242,6 +242,7 @@ class FlowWork:
             rows=readable,
             free=free,
             left_over=free & self._was_free,
+            avoided=self.ownership.avoided(),
             company={} if self.company is None else self.company.owners,
         )
         self._was_free = free

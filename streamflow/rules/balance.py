@@ -32,8 +32,9 @@ _LISTING_MAX = {LeaseLayout.NATIVE: 1 / 3, LeaseLayout.KCL: 2.0, LeaseLayout.KCL
 class View:
     """One look. `rows` are those that may be worked on; `workers` are alive and work on this pipeline, `me` included.
 
-    `free` are shards that nobody alive owns, `left_over` those of them that were free at the look before. `company` maps
-    shards to the worker that has the same shard for the first branch of a fan-out: branches share what they read.
+    `free` are shards that nobody alive owns, `left_over` those of them that were free at the look before. `avoided` are
+    shards that `me` could not read: others may fare better. `company` maps shards to the worker that has the same shard for
+    the first branch of a fan-out: branches share what they read.
     """
 
     me: str
@@ -41,6 +42,7 @@ class View:
     rows: Sequence[Lease]
     free: frozenset[str]
     left_over: frozenset[str] = frozenset()
+    avoided: frozenset[str] = frozenset()
     company: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -116,7 +118,9 @@ def _is_lonely(view: View, row: Lease) -> bool:
 
 
 def _may_be_asked(view: View, row: Lease) -> bool:
-    return row.shard_id not in view.free and row.owner not in {None, view.me} and row.claimant is None
+    if row.shard_id in view.free or row.shard_id in view.avoided:
+        return False
+    return row.owner not in {None, view.me} and row.claimant is None
 
 
 def _in_my_order(view: View, rows: Sequence[Lease]) -> list[Lease]:

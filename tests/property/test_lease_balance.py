@@ -115,6 +115,17 @@ def test_a_request_that_is_pending_counts_as_a_lease() -> None:
     assert balance.asks(seen) == []
 
 
+def test_a_shard_that_could_not_be_read_is_not_asked_for() -> None:
+    rows = [row(1, "them"), row(2, "them"), row(3, "them"), row(4, "them")]
+    look = view("me", ["me", "them"], rows)
+    wanted = balance.asks(look)
+    assert wanted
+    avoided = frozenset(found.shard_id for found in wanted)
+    others = balance.asks(replace(look, avoided=avoided))
+    assert others
+    assert not avoided & {found.shard_id for found in others}
+
+
 def test_a_branch_follows_the_first_one() -> None:
     rows = [row(0, "w2"), row(1, "w1"), row(2)]
     company = {rows[0].shard_id: "w1", rows[1].shard_id: "w2", rows[2].shard_id: "w2"}
