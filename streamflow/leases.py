@@ -54,9 +54,10 @@ class Lease:
     """One row. `version` grows with every write and is what compare-and-set compares; `epoch` grows with every owner.
 
     A new row begins both at the time of its making, so that neither comes back when a row was deleted and made again.
-    `claimant` is the worker that asked the owner to pass the lease on. `gaps` keeps the newest 16. `window` goes with
-    `checkpoint`: it is the state behind exactly these records. `duration_s` is only in rows of workers: how long one may be
-    silent before others take its leases. A store returns rows exactly as they were written, `version` included.
+    `claimant` is the worker that asked the owner to pass the lease on; the owner itself, while it has not yet taken what was
+    passed on to it. `gaps` keeps the newest 16. `window` goes with `checkpoint`: it is the state behind exactly these
+    records. `duration_s` is only in rows of workers: how long one may be silent before others take its leases. A store
+    returns rows exactly as they were written, `version` included.
     """
 
     pipeline: str

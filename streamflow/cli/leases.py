@@ -211,7 +211,7 @@ def _cannot_ask(row: Lease, worker: str) -> str | None:
     if row.owner == worker:
         return f"{row.shard_id} belongs to {worker} already"
     if row.claimant is not None:
-        return f"{row.shard_id} is about to go from {row.owner} to {row.claimant} already"
+        return f"{row.shard_id} is about to go to {row.claimant} already"
     return None
 
 

@@ -141,12 +141,14 @@ class Flow:
         """Have the leases looked at now."""
         (self._whole or self).changed.set()
 
-    async def wait_nudge(self, timeout_s: float) -> None:
-        """Wait for a nudge or the timeout, whichever is first."""
+    async def wait_nudge(self, timeout_s: float) -> bool:
+        """Wait for a nudge or the timeout, whichever is first; True if there was a nudge."""
         with anyio.move_on_after(timeout_s):
             await self.changed.wait()
-        if self.changed.is_set():
+        nudged = self.changed.is_set()
+        if nudged:
             self.changed = anyio.Event()
+        return nudged
 
     async def pause(self, delay_s: float) -> bool:
         """Wait `delay_s`, or less when the flow stops: then the answer is True."""

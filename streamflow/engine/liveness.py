@@ -78,6 +78,10 @@ class Liveness(Protocol):
         """Whether nobody owns the row: it is let go, ours from an earlier life, or its owner was silent long enough."""
         ...
 
+    def due_in_s(self, rows: Sequence[Lease]) -> float:
+        """How soon one of these rows becomes unowned if it stays as it is; infinite if only a look can tell."""
+        ...
+
     async def ask(self, row: Lease) -> None:
         """In the loop of the leases: have the owner pass the lease on to us. Raises `StoreError`."""
         ...

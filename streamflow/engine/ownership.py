@@ -71,7 +71,13 @@ class HeldLease:
 
         The answer is the new owner.
         """
-        await self._write(lambda lease: replace(lease, owner=to if lease.claimant == to else None, claimant=None))
+
+        def passed_on(lease: Lease) -> Lease:
+            owner = to if lease.claimant == to else None
+            # The new owner stays the claimant until it has taken the lease.
+            return replace(lease, owner=owner, claimant=owner)
+
+        await self._write(passed_on)
         return self.lease.owner
 
     async def write_here(self) -> None:

@@ -154,9 +154,17 @@ class Renewals:
     def unowned(self, row: Lease) -> bool:
         return row.owner is None or row.owner == self.worker_id or self._is_silent(row)
 
+    def due_in_s(self, rows: Sequence[Lease]) -> float:
+        left_s = (self._patience_left_s(row) for row in rows if not self.unowned(row))
+        return min(left_s, default=float("inf"))
+
     def _is_silent(self, row: Lease) -> bool:
-        silent_s = self._patience.silent_s(row.pipeline, row.shard_id, row.version)
-        return silent_s >= self.around.options.lease_duration_s
+        return self._patience_left_s(row) <= 0
+
+    def _patience_left_s(self, row: Lease) -> float:
+        """What was passed on and not taken has an owner that does not believe in it yet: others need not wait for long."""
+        patience_s = self._interval_s if row.owner == row.claimant else self.around.options.lease_duration_s
+        return patience_s - self._patience.silent_s(row.pipeline, row.shard_id, row.version)
 
     async def ask(self, row: Lease) -> None:
         if self.around.store.layout is LeaseLayout.KCL:

@@ -37,7 +37,7 @@ from streamflow.rules.balance import View
 from streamflow.rules.pacing import STORE_BACKOFF
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from streamflow.leases import Lease
 
 _TAKEN_TOGETHER = 500
+# Leases whose owner is silent fall free one after the other: those that do so within this time are taken together.
+_TAKEN_EVERY_S = 0.1
+_START_PATIENCE_S = 15.0
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +70,11 @@ class Worker:
         self._waiting_for = len(self.flows)
         around = self.flows[0].around
         liveness = liveness_in(around, tuple(flow.name for flow in self.flows))
-        await liveness.start()
+
+        def report(error: StoreError, delay_s: float) -> None:
+            around.emit(events.HeartbeatFailed(worker_id=liveness.worker_id, error=error, retry_after_s=delay_s))
+
+        await _patiently(liveness.start, self.flows[0], report)
         try:
             async with anyio.create_task_group() as keeping:
                 keeping.start_soon(liveness.run, name="worker/liveness")
@@ -164,7 +171,7 @@ class FlowWork:
             StoreError: the store does not even take the stream's row.
         """
         flow = self.flow
-        await self.ownership.create([stream_row(flow)])
+        await _patiently(lambda: self.ownership.create([stream_row(flow)]), flow, self._report)
         try:
             await self._work_and_drain()
         finally:
@@ -185,25 +192,44 @@ class FlowWork:
             await self.liveness.retire(flow.name)
 
     async def _look_after_leases(self, shards: TaskGroup) -> None:
-        flow, options = self.flow, self.flow.around.options
-        failures = 0
+        flow, failures = self.flow, 0
         while not flow.stopping.is_set():
             try:
-                rows = await self.ownership.rows()
-                await self._look(rows, shards)
+                await self._look(await self.ownership.rows(), shards)
+                failures = 0
+                await self._wait_for_look(shards)
             except StoreError as error:
                 failures += 1
                 delay_s = STORE_BACKOFF.delay_s(failures, flow.around.random)
-                flow.around.emit(
-                    events.DiscoveryFailed(
-                        pipeline=flow.name, code=error_code(error), message=str(error), retry_after_s=delay_s
-                    )
-                )
+                self._report(error, delay_s)
                 await flow.pause(delay_s)
-                continue
-            failures = 0
-            layout = flow.around.store.layout
-            await flow.wait_nudge(balance.listing_interval_s(len(rows), options.lease_duration_s, layout))
+
+    def _report(self, error: StoreError, delay_s: float) -> None:
+        self.flow.around.emit(
+            events.DiscoveryFailed(
+                pipeline=self.flow.name, code=error_code(error), message=str(error), retry_after_s=delay_s
+            )
+        )
+
+    async def _wait_for_look(self, shards: TaskGroup) -> None:
+        """Until the next look is due. What falls free meanwhile, because its owner is silent, is taken as it was listed."""
+        flow, clock, rows = self.flow, self.flow.around.clock, lineage.readable(self.ownership.listed)
+        look_at = clock.monotonic() + self._looking_interval_s()
+        while not flow.stopping.is_set():
+            left_s = look_at - clock.monotonic()
+            due_s = max(_TAKEN_EVERY_S, self.liveness.due_in_s(rows))
+            if await flow.wait_nudge(min(left_s, due_s)) or left_s <= due_s:
+                return
+            view = self._view(rows, left_over=frozenset())
+            await self._take(shards, balance.takes(view))
+            self._was_free |= view.free
+            look_at = min(look_at, clock.monotonic() + self._looking_interval_s())
+
+    def _looking_interval_s(self) -> float:
+        if self._was_free - self.ownership.held.keys():
+            return balance.LISTING_MIN_S
+        options, layout = self.flow.around.options, self.flow.around.store.layout
+        return balance.listing_interval_s(len(self.ownership.listed), options.lease_duration_s, layout)
 
     async def _look(self, rows: Sequence[Lease], shards: TaskGroup) -> None:
         """Take leases, ask for leases, pass leases on, and start the work on those that are ours now."""
@@ -220,7 +246,8 @@ class FlowWork:
         if stream.state is not LeaseState.ACTIVE:
             return
         self._pass_on(rows)
-        view = self._view(lineage.readable(rows))
+        view = self._view(lineage.readable(rows), left_over=self._was_free)
+        self._was_free = view.free
         await self._take(shards, balance.takes(view))
         await self._ask(view, shards)
         self._note_look(rows, view)
@@ -228,7 +255,7 @@ class FlowWork:
             flow.around.emit(events.StreamEnded(pipeline=flow.name, stream_arn=flow.info.stream_arn))
             flow.stop()
 
-    def _view(self, readable: Sequence[Lease]) -> View:
+    def _view(self, readable: Sequence[Lease], *, left_over: frozenset[str]) -> View:
         worker_id = self.liveness.worker_id
         free = frozenset(row.shard_id for row in readable if self.ownership.free(row))
         self.owners = {
@@ -236,17 +263,15 @@ class FlowWork:
             for row in readable
             if row.owner is not None and row.shard_id not in free
         }
-        view = View(
+        return View(
             me=worker_id,
             workers=self.liveness.workers(self.flow.name) | {worker_id},
             rows=readable,
             free=free,
-            left_over=free & self._was_free,
+            left_over=free & left_over,
             avoided=self.ownership.avoided(),
             company={} if self.company is None else self.company.owners,
         )
-        self._was_free = free
-        return view
 
     async def _take(self, shards: TaskGroup, rows: Sequence[Lease]) -> None:
         """Take leases, and only then begin to work: thousands of shards that are read would hold the taking up."""
@@ -347,3 +372,28 @@ class FlowWork:
 def liveness_in(around: Surroundings, pipelines: tuple[str, ...]) -> Liveness:
     """The way that the store's layout asks for."""
     return Heartbeats(around, pipelines) if around.store.layout is LeaseLayout.NATIVE else Renewals(around)
+
+
+async def _patiently(
+    step: Callable[[], Awaitable[object]], flow: Flow, report: Callable[[StoreError, float], None]
+) -> None:
+    """Take a step of a start again and again: a store may be away for a moment, or busy with all who start with us.
+
+    Raises:
+        StoreError: it stays so, or the flow stops.
+    """
+    clock, failures = flow.around.clock, 0
+    gives_up_at = clock.monotonic() + _START_PATIENCE_S
+    while True:
+        try:
+            await step()
+        except StoreError as error:
+            failures += 1
+            delay_s = STORE_BACKOFF.delay_s(failures, flow.around.random)
+            if clock.monotonic() + delay_s >= gives_up_at:
+                raise
+            report(error, delay_s)
+            if await flow.pause(delay_s):
+                raise
+        else:
+            return

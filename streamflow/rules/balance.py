@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _IMBALANCE_MIN = 1.1
 _MOVES_SHARE = 0.25
-_LISTING_MIN_S = 0.4
+LISTING_MIN_S = 0.4
 # Rows that one worker lists in a second. A KCL table is scanned, and paid by its size; for the others this is little work.
 _LISTED_PER_S = {LeaseLayout.NATIVE: 3_000.0, LeaseLayout.KCL: 400.0, LeaseLayout.KCL_SHARED: 100.0}
 # In lease durations: how late a worker may see that a lease was let go. The KCL looks every other lease duration.
@@ -49,7 +49,7 @@ class View:
 def listing_interval_s(rows: int, duration_s: float, layout: LeaseLayout = LeaseLayout.NATIVE) -> float:
     """How long to wait between two looks at `rows` rows: often where there are few, so that a lease let go is taken soon."""
     longest_s = duration_s * _LISTING_MAX[layout]
-    return min(longest_s, max(_LISTING_MIN_S, rows / _LISTED_PER_S[layout]))
+    return min(longest_s, max(LISTING_MIN_S, rows / _LISTED_PER_S[layout]))
 
 
 def takes(view: View) -> list[Lease]:

@@ -14,6 +14,7 @@ import pytest
 from counted_store import CountedMemoryStore
 from streamflow import events
 from streamflow.engine.worker import Worker
+from streamflow.errors import StoreError
 from streamflow.leases import STREAM_ROW, WORKERS, LeaseLayout
 from streamflow.sources.shared import SharedSource
 from streamflow.stores.memory import MemoryStore
@@ -88,8 +89,9 @@ class Fleet:
         await ended.wait()
 
     async def owned(self) -> Counter[str]:
-        """How many unfinished shards each living worker owns."""
-        owners = Counter(row.owner for row in (await self.world.rows()).values() if row.state.value == "active")
+        """How many unfinished shards each living worker has taken."""
+        rows = [row for row in (await self.world.rows()).values() if row.state.value == "active"]
+        owners = Counter(row.owner for row in rows if row.owner != row.claimant)
         return Counter({owner: count for owner, count in owners.items() if owner in self.running})
 
     async def named(self, worker_id: str) -> list[Lease]:
@@ -361,6 +363,36 @@ async def test_a_reader_that_is_stuck_lets_its_shard_go() -> None:
             assert rows[stuck[0]].owner == "w2", "who could not read it does not ask for it soon"
         worker.stop()
     assert repeated(world) == 0
+
+
+def world_without_store(layout: LeaseLayout) -> World:
+    world = World(shards=1)
+    world.store = FaultyStore(MemoryStore() if layout is LeaseLayout.NATIVE else CountedMemoryStore(layout))
+    world.store.down = True
+    return world
+
+
+async def test_a_store_that_is_away_for_a_moment_does_not_keep_a_worker_from_starting(layout: LeaseLayout) -> None:
+    world = world_without_store(layout)
+    worker = await world.worker()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await anyio.sleep(8)
+        world.store.down = False
+        with anyio.fail_after(6):
+            await worker.wait_started()
+        worker.stop()
+    failed = world.of(events.HeartbeatFailed if layout is LeaseLayout.NATIVE else events.DiscoveryFailed)
+    assert 3 <= len(failed) <= 10
+    assert all(event.retry_after_s > 0 for event in failed)
+
+
+async def test_a_store_that_stays_away_ends_the_start_with_its_error(layout: LeaseLayout) -> None:
+    worker = await world_without_store(layout).worker()
+    began_at = anyio.current_time()
+    with pytest.raises(StoreError, match="the store is down"):
+        await worker.run()
+    assert 5 <= anyio.current_time() - began_at <= 15
 
 
 async def test_the_branches_of_a_shard_stay_together() -> None:

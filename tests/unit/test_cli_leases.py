@@ -275,7 +275,7 @@ def test_take_keeps_the_window(leased: Leased, command: Command) -> None:
         ("a", "w2", "a is read to its end"),
         ("c", "w2", "c has no owner to ask"),
         ("b", "w1", "b belongs to w1 already"),
-        ("e", "w2", "e is about to go from w1 to w9 already"),
+        ("e", "w2", "e is about to go to w9 already"),
     ],
 )
 def test_take_refuses_what_cannot_be_passed_on(

@@ -40,17 +40,23 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 @pytest.fixture(params=[LeaseLayout.NATIVE, LeaseLayout.KCL], ids=lambda layout: layout.value)
 async def world(request: pytest.FixtureRequest) -> World:
     """One shard, whose row is free."""
-    world = World(shards=1)
-    if request.param is LeaseLayout.KCL:
-        world.store = FaultyStore(CountedMemoryStore())
-    async with world.working(worker_id="first"):
-        await anyio.sleep(1)
-    return world
+    return await new_world(request.param)
 
 
 @pytest.fixture
 async def native() -> World:
+    return await new_world(LeaseLayout.NATIVE)
+
+
+@pytest.fixture
+async def kcl() -> World:
+    return await new_world(LeaseLayout.KCL)
+
+
+async def new_world(layout: LeaseLayout) -> World:
     world = World(shards=1)
+    if layout is LeaseLayout.KCL:
+        world.store = FaultyStore(CountedMemoryStore())
     async with world.working(worker_id="first"):
         await anyio.sleep(1)
     return world
@@ -247,11 +253,28 @@ async def test_a_lease_that_is_passed_on_was_never_anybody_elses(world: World) -
     assert not held.valid
     third = await participant(world, "w3")
     row = await third.look()
-    assert (row.owner, row.claimant) == ("w2", None)
+    assert (row.owner, row.claimant) == ("w2", "w2")
     assert not third.ownership.free(row)
     passed_on = await other.take()
+    assert passed_on.lease.claimant is None
     assert passed_on.lease.epoch == held.lease.epoch + 1
     assert [event.to for event in world.of(events.LeaseHandedOver)] == ["w2"]
+
+
+async def test_what_is_passed_on_to_a_worker_that_dies_is_soon_free(kcl: World) -> None:
+    """Its new owner never believed in it, so nobody has to wait until that could not do so any more."""
+    member, other = await participant(kcl), await participant(kcl, "w2")
+    held = await member.take()
+    await other.ownership.ask_for([await other.look()])
+    await member.ownership.release(held, to="w2")
+    third = await participant(kcl, "w3")
+    assert not third.ownership.free(await looked_on(third, 3))
+    assert third.liveness.due_in_s([await third.look()]) <= 0.5
+    row = await looked_on(third, 0.5)
+    assert third.ownership.free(row)
+    assert third.liveness.due_in_s([row]) == float("inf")
+    taken = await third.take()
+    assert (taken.lease.owner, taken.lease.claimant) == ("w3", None)
 
 
 async def test_a_conflict_that_is_more_than_a_request_loses_the_lease(world: World) -> None:
