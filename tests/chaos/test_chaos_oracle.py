@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chaos.faults import Fault
 from chaos.journal import Acceptance, Journal, Tail
 from chaos.oracle import Accounts, Explanations
+from chaos.plan import Plan
 from chaos.sightings import Sightings
+from chaos.workers import Life, Workers
 from streamflow.leases import Lease
 from streamflow.positions import Position
 
@@ -149,6 +153,18 @@ def test_what_was_on_its_way_before_the_next_owner_began_is_explained() -> None:
 def test_what_was_delivered_long_after_a_pause_is_not_explained_by_it() -> None:
     accounts = entered(batch(21, (1, 1)), batch(22, (1, 2)), batch(30, (1, 2), life=2, epoch=2))
     assert reasons(accounts, PAUSE) == ["the worker that had delivered it was neither killed nor paused"]
+
+
+def test_what_the_victim_did_while_it_was_being_killed_is_explained(tmp_path: Path) -> None:
+    workers = Workers(plan=Plan(seed=1), folder=tmp_path, store_url="memory:")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        life = Life(number=1, slot=0, process=process, log=tmp_path / "log", fragile=False)
+        workers.kill(life)
+    (kill,) = workers.faults
+    assert life.ended_s == kill.began_s < kill.ended_s
+    meanwhile = (kill.began_s + kill.ended_s) / 2
+    accounts = entered(batch(meanwhile, (1, 1)), batch(kill.ended_s + 4, (1, 1), life=2, epoch=2))
+    assert reasons(accounts, kill) == [None]
 
 
 def test_a_duplicate_of_a_hand_over_is_not_explained() -> None:

@@ -158,9 +158,11 @@ class Workers:
         """SIGKILL, also of one that is paused."""
         life.ended_s = thread_monotonic()
         self._end_pause(life)
-        self.faults.append(Fault(kind="kill", life=life.number, began_s=life.ended_s, ended_s=life.ended_s))
         life.process.kill()
         life.process.wait()
+        # Until it was dead it may have gone on.
+        fault = Fault(kind="kill", life=life.number, began_s=life.ended_s, ended_s=thread_monotonic())
+        self.faults.append(fault)
 
     def pause(self, life: Life) -> None:
         pid, life.paused_s = life.process.pid, thread_monotonic()
