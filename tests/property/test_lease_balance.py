@@ -141,5 +141,5 @@ def test_a_branch_follows_the_first_one() -> None:
 def test_small_tables_are_looked_at_often_and_large_ones_as_the_kcl_does() -> None:
     assert balance.listing_interval_s(64, 10.0) == 0.4
     assert balance.listing_interval_s(10_000, 9.0) == pytest.approx(3.0)
-    assert balance.listing_interval_s(10_000, 10.0, LeaseLayout.KCL) == 20.0
+    assert balance.listing_interval_s(10_000, 10.0, LeaseLayout.KCL) == 12.5
     assert balance.listing_interval_s(500, 10.0, LeaseLayout.KCL_SHARED) == 5.0
