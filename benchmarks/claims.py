@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import TYPE_CHECKING, TypeAlias
 
-from benchmarks.replay_stream import Shape
+from benchmarks.replay_stream import Content, Shape
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -21,6 +21,8 @@ class Measurement:
     wall_s: float
     cpu_s: float
     """Of the whole process, all its threads."""
+    details: Mapping[str, float] = field(default_factory=dict)
+    """What else it measured, by name: what the figure of a claim is made of that is not a rate."""
 
 
 # A contender that had its core for less of the time than this was waiting: for the server, or for other processes.
@@ -40,6 +42,8 @@ class Contender:
     name: str
     work: Work
     pages: int
+    quick: bool = True
+    """Whether a quick run has it too."""
 
     @property
     def target(self) -> str:
@@ -54,10 +58,16 @@ class Goal:
     """So many times better than the first peer."""
     floor_ratio_max: float | None = None
     """So many times worse than the first floor."""
+    figure_max: float | None = None
+    """Ours, in the claim's unit, where less is better."""
 
 
 def records_per_second(measurement: Measurement) -> float:
     return measurement.count / measurement.wall_s
+
+
+def every_record(shape: Shape) -> int:
+    return shape.records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,8 +85,17 @@ class Claim:
     """A client that does next to nothing: shows how far the replay server is from being the bottleneck."""
     goal: Goal
     shards: int = 4
+    content: Content = "standard"
+    quick: bool = True
+    """Whether a quick run of its group has it too."""
+    long: bool = False
+    """Its contenders take many seconds each, so there are few rounds, and a quick one has a tenth of their pages."""
+    waits: bool = False
+    """Contenders wait by design, each for its next poll: their share of CPU time says nothing of the machine."""
     figure: Callable[[Measurement], float] = records_per_second
     less_is_better: bool = False
+    counted: Callable[[Shape], int | None] = every_record
+    """What every contender must count of a stream of this shape; otherwise the run fails. None where it counts a time's."""
     target: str = ""
     """What contenders write to, for the table; empty where they only read."""
     serve: Callable[[int], AbstractContextManager[Mapping[str, str]]] | None = None
@@ -86,6 +105,15 @@ class Claim:
     def contenders(self) -> tuple[Contender, ...]:
         """In the order of a round."""
         return (*self.peers, self.ours, *self.floors, *((self.ceiling,) if self.ceiling else ()))
+
+    def quickened(self) -> Claim:
+        """The claim with the contenders of a quick run."""
+        return replace(
+            self,
+            peers=tuple(peer for peer in self.peers if peer.quick),
+            floors=tuple(floor for floor in self.floors if floor.quick),
+            ceiling=self.ceiling if self.ceiling and self.ceiling.quick else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +171,7 @@ class Verdict:
         all of them wait for it, and that says nothing of the machine.
         """
         claim = self.claim
-        if claim.target:
+        if claim.target or claim.waits:
             return []
         return [
             f"{claim.name}: {contender.name} ran for {share:.0%} of its time and waited for the rest"
@@ -163,6 +191,9 @@ class Verdict:
             lines.append(
                 f"{claim.name}: {_times(floor)} from {_name(claim.floors)}, the goal is {goal.floor_ratio_max:g}x or less"
             )
+        ours = self.summaries[claim.ours.name].median
+        if goal.figure_max is not None and ours > goal.figure_max:
+            lines.append(f"{claim.name}: {ours:.4g} {claim.unit}, the goal is {goal.figure_max:g} or less")
         return lines
 
 

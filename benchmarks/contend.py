@@ -1,6 +1,7 @@
 """The process of one contender: binds itself to one core, does the work once, prints its measurement as JSON.
 
-`python -m benchmarks.contend MODULE:FUNCTION URL SHARDSxPAGES [CORE]`; useful by itself under a profiler.
+`python -m benchmarks.contend MODULE:FUNCTION URL VOLUME [CORE]`; useful by itself under a profiler. A volume is
+`SHARDSxPAGES`, or `small-SHARDSxPAGES` for other records than the standard ones.
 """
 
 from __future__ import annotations
@@ -56,8 +57,7 @@ def main(arguments: list[str]) -> None:
     target, url, volume, *core = arguments
     if core:
         bind(int(core[0]))
-    shards, _, pages = volume.partition("x")
-    measurement = run(target, url, Shape(int(shards), int(pages)))
+    measurement = run(target, url, Shape.of_volume(volume))
     print(orjson.dumps(asdict(measurement)).decode())
 
 

@@ -1,7 +1,8 @@
 """Runs claims: one replay server, then round after round of every contender in a process of its own, in turn.
 
 Interleaving (A B C A B C …) lets a machine that gets slower for a while hit all contenders alike. The server has one
-core and the contender of the moment another.
+core and the contender of the moment another. Claims that have a contender in common are measured together, and it runs
+once in a round for all of them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
@@ -21,13 +22,14 @@ from benchmarks.claims import Measurement, Verdict, summarise
 from benchmarks.replay_stream import REGION, Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from benchmarks.claims import Claim, Contender
 
 _ROOT = Path(__file__).resolve().parents[1]
 RESULTS = _ROOT / "benchmarks" / "results.json"
-_CONTENDER_TIMEOUT_S = 120.0
+_CONTENDER_TIMEOUT_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +38,27 @@ class Profile:
 
     rounds: int
     volume: float
+    rounds_long: int = 1
+    volume_long: float = 1.0
+    """Of claims that are long."""
+    quick: bool = False
+    """Without what takes a full run: see `Claim.quickened`."""
+
+    def claim(self, claim: Claim) -> Claim:
+        return claim.quickened() if self.quick else claim
+
+    def rounds_of(self, claim: Claim) -> int:
+        return self.rounds_long if claim.long else self.rounds
 
     def shape(self, claim: Claim, contender: Contender) -> Shape:
-        return Shape(claim.shards, max(1, round(contender.pages * self.volume)))
+        volume = self.volume_long if claim.long else self.volume
+        return Shape(claim.shards, max(1, round(contender.pages * volume)), claim.content)
 
 
-PROFILES = {"full": Profile(rounds=7, volume=1.0), "quick": Profile(rounds=3, volume=0.3)}
+PROFILES = {
+    "full": Profile(rounds=7, volume=1.0, rounds_long=3, volume_long=1.0),
+    "quick": Profile(rounds=3, volume=0.3, rounds_long=1, volume_long=0.1, quick=True),
+}
 
 
 class BenchmarkError(Exception):
@@ -62,43 +79,99 @@ class Cores:
         return cls(contender=cores[0], server=cores[-1])
 
 
-@contextmanager
-def replay_server(core: int) -> Iterator[str]:
+def replay_server(core: int) -> AbstractContextManager[str]:
     """A replay server for the length of the block; its URL."""
-    command = [sys.executable, "-m", "benchmarks.replay_server", str(core)]
+    return server_process("benchmarks.replay_server", str(core))
+
+
+@contextmanager
+def server_process(module: str, *arguments: str) -> Iterator[str]:
+    """A server that prints its URL and ends with its standard input, for the length of the block; its URL."""
+    command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         try:
             url = server.stdout.readline().strip()
             if not url:
-                raise BenchmarkError("the replay server did not start; what it said is above")
+                raise BenchmarkError(f"{module} did not start; what it said is above")
             yield url
         finally:
             server.stdin.close()
 
 
-def measure(claim: Claim, profile: Profile, url: str, cores: Cores) -> Verdict:
-    """All rounds of one claim, with a line on standard error for each."""
-    measured: dict[str, list[Measurement]] = {contender.name: [] for contender in claim.contenders}
-    with claim.serve(cores.server) if claim.serve else nullcontext({}) as target:
-        for number in range(1, profile.rounds + 1):
-            for contender in claim.contenders:
-                shape = profile.shape(claim, contender)
-                measured[contender.name].append(contend(contender, shape, url, cores, target))
-            figures = ", ".join(f"{name} {claim.figure(rounds[-1]):,.4g}" for name, rounds in measured.items())
-            print(f"{claim.name} round {number} of {profile.rounds}: {figures}", file=sys.stderr, flush=True)
-    return Verdict(claim=claim, summaries={name: summarise(each, claim.figure) for name, each in measured.items()})
+def measure(claims: Iterable[Claim], profile: Profile, url: str, cores: Cores) -> list[Verdict]:
+    """All rounds of these claims, with a line on standard error for each round of each claim."""
+    return [
+        verdict
+        for together in sharing([profile.claim(claim) for claim in claims], profile)
+        for verdict in _measure_together(together, profile, url, cores)
+    ]
 
 
-def contend(contender: Contender, shape: Shape, url: str, cores: Cores, target: Mapping[str, str]) -> Measurement:
+_Run: TypeAlias = "tuple[str, Shape, object]"
+
+
+def sharing(claims: Sequence[Claim], profile: Profile) -> list[list[Claim]]:
+    """The claims in groups: two that have a contender in common are in the same one."""
+    groups: list[tuple[list[Claim], set[_Run]]] = []
+    for claim in claims:
+        together, runs = [claim], {_run(claim, contender, profile) for contender in claim.contenders}
+        for group in [group for group in groups if group[1] & runs]:
+            groups.remove(group)
+            together, runs = [*group[0], *together], group[1] | runs
+        groups.append((together, runs))
+    return [together for together, _ in groups]
+
+
+def _run(claim: Claim, contender: Contender, profile: Profile) -> _Run:
+    """What one process does; equal where two contenders do the same."""
+    # A function finds its target in its environment, and so does something else where another server is started.
+    return contender.target, profile.shape(claim, contender), claim.serve
+
+
+def _measure_together(claims: Sequence[Claim], profile: Profile, url: str, cores: Cores) -> list[Verdict]:
+    measured: dict[_Run, list[Measurement]] = {}
+    serve, count = claims[0].serve, profile.rounds_of(claims[0])  # those of all: they share what contenders do
+    with serve(cores.server) if serve else nullcontext({}) as target:
+        for number in range(1, count + 1):
+            for claim in claims:
+                for contender in claim.contenders:
+                    rounds = measured.setdefault(_run(claim, contender, profile), [])
+                    if len(rounds) < number:
+                        shape = profile.shape(claim, contender)
+                        rounds.append(contend(contender, shape, url, cores, target, expected=claim.counted(shape)))
+                _tell_round(claim, profile, number, measured)
+    return [_verdict(claim, profile, measured) for claim in claims]
+
+
+def _tell_round(claim: Claim, profile: Profile, number: int, measured: Mapping[_Run, Sequence[Measurement]]) -> None:
+    figures = ", ".join(
+        f"{contender.name} {claim.figure(measured[_run(claim, contender, profile)][-1]):,.4g}"
+        for contender in claim.contenders
+    )
+    print(f"{claim.name} round {number} of {profile.rounds_of(claim)}: {figures}", file=sys.stderr, flush=True)
+
+
+def _verdict(claim: Claim, profile: Profile, measured: Mapping[_Run, Sequence[Measurement]]) -> Verdict:
+    return Verdict(
+        claim=claim,
+        summaries={
+            contender.name: summarise(measured[_run(claim, contender, profile)], claim.figure)
+            for contender in claim.contenders
+        },
+    )
+
+
+def contend(
+    contender: Contender, shape: Shape, url: str, cores: Cores, target: Mapping[str, str], *, expected: int | None
+) -> Measurement:
     """One round of one contender in a new process, which has `target` in its environment.
 
     Raises:
-        BenchmarkError: it failed, took too long, or did not read everything.
+        BenchmarkError: it failed, took too long, or did not count what was `expected`, which None leaves to it.
     """
-    volume = f"{shape.shards}x{shape.pages}"
-    command = [sys.executable, "-m", "benchmarks.contend", contender.target, url, volume, str(cores.contender)]
+    command = [sys.executable, "-m", "benchmarks.contend", contender.target, url, shape.volume, str(cores.contender)]
     try:
         finished = subprocess.run(
             command,
@@ -114,8 +187,8 @@ def contend(contender: Contender, shape: Shape, url: str, cores: Cores, target: 
     if finished.returncode:
         raise BenchmarkError(f"{contender.name} failed:\n{finished.stderr.strip()}")
     measurement = Measurement(**orjson.loads(finished.stdout.splitlines()[-1]))
-    if measurement.count != shape.records:
-        raise BenchmarkError(f"{contender.name} counted {measurement.count} of {shape.records} records")
+    if expected is not None and measurement.count != expected:
+        raise BenchmarkError(f"{contender.name} counted {measurement.count} of {expected}")
     return measurement
 
 

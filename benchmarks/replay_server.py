@@ -14,15 +14,18 @@ import asyncio
 import os
 import socket
 import sys
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import orjson
 
-from benchmarks.replay_stream import RECORDS_PER_PAGE, Body, Shape, Template, parse_iterator
+from benchmarks.replay_pages import Body, Template
+from benchmarks.replay_stream import Shape, parse_iterator
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+Answer: TypeAlias = Callable[[str, Mapping[str, Any]], Body]
+"""Operation and request to the body of the answer; raises `RefusedError`."""
 
 # DescribeStream lists at most 100 shards in one answer.
 _SHARDS_PER_ANSWER = 100
@@ -74,7 +77,7 @@ def _iterator(shape: Shape, request: Mapping[str, Any]) -> str:
             return shape.iterator(shard, 0)
         case "AFTER_SEQUENCE_NUMBER":
             page, place = shape.place_of(request["SequenceNumber"])
-            if place != RECORDS_PER_PAGE - 1:
+            if place != shape.records_per_page - 1:
                 raise RefusedError("ValidationException", "the replay server continues only behind a whole page")
             return shape.iterator(shard, page + 1)
         case kind:
@@ -93,7 +96,7 @@ def _describe_stream(shape: Shape, request: Mapping[str, Any]) -> dict[str, Any]
         "StreamStatus": "DISABLED",
         "StreamViewType": "NEW_AND_OLD_IMAGES",
         "TableName": shape.table,
-        "KeySchema": _KEY_SCHEMA,
+        "KeySchema": _key_schema(shape),
         "Shards": [
             {
                 "ShardId": shape.shard_id(shard),
@@ -115,21 +118,23 @@ def _describe_table(shape: Shape) -> dict[str, Any]:
         "TableName": shape.table,
         "TableArn": shape.table_arn,
         "TableStatus": "ACTIVE",
-        "KeySchema": _KEY_SCHEMA,
+        "KeySchema": _key_schema(shape),
         "LatestStreamArn": shape.stream_arn,
         "LatestStreamLabel": shape.stream_arn.rpartition("/")[2],
         "StreamSpecification": {"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
     }
 
 
-_KEY_SCHEMA = [{"AttributeName": "order", "KeyType": "HASH"}, {"AttributeName": "line", "KeyType": "RANGE"}]
+def _key_schema(shape: Shape) -> list[dict[str, str]]:
+    names = ("id",) if shape.content == "small" else ("order", "line")
+    return [{"AttributeName": name, "KeyType": kind} for name, kind in zip(names, ("HASH", "RANGE"), strict=False)]
 
 
 class Connection(asyncio.Protocol):
     """One keep-alive connection; requests are answered in order, whole, on arrival of their last byte."""
 
-    def __init__(self, template: Template) -> None:
-        self._template = template
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
         self._received = b""
         self._transport: asyncio.Transport
 
@@ -153,7 +158,7 @@ class Connection(asyncio.Protocol):
     def _respond(self, target: str, body: bytes) -> None:
         status = b"200 OK"
         try:
-            content = answer(self._template, target.rpartition(".")[2], orjson.loads(body or b"{}"))
+            content = self._answer(target.rpartition(".")[2], orjson.loads(body or b"{}"))
         except RefusedError as error:
             status = b"400 Bad Request"
             content = Body.of(orjson.dumps({"__type": f"com.amazonaws#{error.code}", "message": str(error)}))
@@ -165,11 +170,10 @@ class Connection(asyncio.Protocol):
             self._transport.write(part)
 
 
-async def serve() -> None:
+async def serve(answer: Answer) -> None:
     """Serve on a free port of loopback until standard input ends."""
     loop = asyncio.get_running_loop()
-    template = Template()
-    server = await loop.create_server(lambda: Connection(template), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Connection(answer), "127.0.0.1", 0)
     print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
     ended = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), ended.set)
@@ -180,4 +184,6 @@ async def serve() -> None:
 if __name__ == "__main__":
     if len(sys.argv) > 1 and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {int(sys.argv[1])})
-    asyncio.run(serve())
+    templates = Template()
+    templates.prepare()
+    asyncio.run(serve(partial(answer, templates)))

@@ -22,10 +22,11 @@ import orjson
 
 from benchmarks.claims import Claim, Contender, Goal, Measurement
 from benchmarks.contend import Stopwatch
-from benchmarks.replay_stream import RECORDS_PER_PAGE, Shape, Template
+from benchmarks.pipelines import Lap
+from benchmarks.replay_pages import Template
+from benchmarks.replay_stream import RECORDS_PER_PAGE, Shape
 from benchmarks.sink_targets import aws, files, http, kafka, nats, postgres, redis
 from benchmarks.sink_targets.target import Target, split
-from benchmarks.throughput_envelope import Lap
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence

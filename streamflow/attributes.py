@@ -11,7 +11,9 @@ from decimal import Decimal, InvalidOperation
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import msgspec
 import orjson
+from msgspec import UNSET, UnsetType
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -26,6 +28,8 @@ _NUMBER_CHARACTERS_MAX = 400
 
 
 def _number_exact(text: str) -> Decimal:
+    if len(text) <= _NUMBER_CHARACTERS_MAX and type(text) is str and text.isdecimal():
+        return Decimal(text)  # what most numbers are, and nothing else to look at
     if len(text) > _NUMBER_CHARACTERS_MAX:
         raise ValueError(f"a number of {len(text)} characters")
     try:
@@ -75,96 +79,113 @@ def _binary(text: str) -> bytes:
         raise ValueError("invalid base64 in B") from None
 
 
-def _null(_: object) -> None:
-    return None
+class _Value(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    """One attribute value in wire form, `{"S": "text"}`. Of several types in one value, which nobody sends, one counts."""
+
+    S: str | UnsetType = UNSET
+    N: str | UnsetType = UNSET
+    M: dict[str, _Value] | UnsetType = UNSET
+    L: list[_Value] | UnsetType = UNSET
+    BOOL: bool | UnsetType = UNSET
+    SS: list[str] | UnsetType = UNSET
+    B: str | UnsetType = UNSET
+    NS: list[str] | UnsetType = UNSET
+    BS: list[str] | UnsetType = UNSET
+    NULL: bool | UnsetType = UNSET
 
 
-def _boolean(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError("BOOL holds no boolean")
-    return value
+_Item: TypeAlias = "dict[str, _Value]"
+_decode = msgspec.json.Decoder(dict[str, _Value]).decode
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError("S holds no string")
-    return value
-
-
-def _members(values: object) -> list[Any]:
-    # A string can be iterated too.
-    if not isinstance(values, list):
-        raise TypeError("SS, NS and BS hold lists")
-    return values
-
-
-def _readers(
+def _reader(
     number: Callable[[str], Any],
     *,
     binary: Callable[[str], Any] = _binary,
     collect: Callable[[Iterable[Any]], Any] = set,
-) -> Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]]:
-    """The walk for one treatment of numbers, binary values and sets: item in wire form to a dict."""
+) -> Callable[[_Item], dict[str, Any]]:
+    """The walk for one treatment of numbers, binary values and sets."""
 
-    def list_(values: list[dict[str, Any]]) -> list[NativeValue]:
-        return [value(wire) for wire in values]
+    def item(values: _Item) -> dict[str, Any]:
+        # The two types that most attributes have, without a call.
+        return {
+            name: text
+            if (text := found.S) is not UNSET
+            else number(digits)
+            if (digits := found.N) is not UNSET
+            else value(found)
+            for name, found in values.items()
+        }
 
-    def item(values: Mapping[str, Mapping[str, Any]]) -> dict[str, NativeValue]:
-        return {name: value(wire) for name, wire in values.items()}
-
-    by_type: dict[str, Callable[[Any], NativeValue]] = {
-        "S": _text,
-        "N": number,
-        "B": binary,
-        "BOOL": _boolean,
-        "NULL": _null,
-        "SS": lambda values: collect(map(_text, _members(values))),
-        "NS": lambda values: collect(map(number, _members(values))),
-        "BS": lambda values: collect(map(binary, _members(values))),
-        "L": list_,
-        "M": item,
-    }
-
-    def value(wire: Mapping[str, Any]) -> NativeValue:
-        ((kind, content),) = wire.items()
-        return by_type[kind](content)
+    def value(found: _Value) -> Any:
+        if found.S is not UNSET:
+            return found.S
+        if found.N is not UNSET:
+            return number(found.N)
+        if found.M is not UNSET:
+            return item(found.M)
+        if found.L is not UNSET:
+            return [value(each) for each in found.L]
+        if found.BOOL is not UNSET:
+            return found.BOOL
+        if found.SS is not UNSET:
+            return collect(found.SS)
+        if found.B is not UNSET:
+            return binary(found.B)
+        if found.NS is not UNSET:
+            return collect(map(number, found.NS))
+        if found.BS is not UNSET:
+            return collect(map(binary, found.BS))
+        if found.NULL is not UNSET:
+            return None
+        raise ValueError("an attribute has no type")
 
     return item
 
 
-_json_item = _readers(_number_json, binary=_base64_text, collect=list)
-_ITEM: dict[Numbers, Callable[[Mapping[str, Mapping[str, Any]]], dict[str, NativeValue]]] = {
-    "decimal": _readers(_number_exact),
-    "int_float": _readers(_number_int_float),
+_json_item = _reader(_number_json, binary=_base64_text, collect=list)
+_NATIVE: dict[Numbers, Callable[[_Item], dict[str, Any]]] = {
+    "decimal": _reader(_number_exact),
+    "int_float": _reader(_number_int_float),
 }
 
 
-def native_item(wire: Mapping[str, Mapping[str, Any]], *, numbers: Numbers = "decimal") -> dict[str, NativeValue]:
-    """Turn an item in wire form (`{"id": {"S": "1"}}`) into native Python.
+def native_image(json: bytes | memoryview, *, numbers: Numbers = "decimal") -> dict[str, NativeValue]:
+    """Read an item in wire form (`{"id": {"S": "1"}}`), as JSON, into native Python.
 
     `numbers="int_float"` gives `int` for whole numbers and `float` for the rest, which is fast and loses digits beyond 17.
 
     Raises:
-        ValueError: an attribute is not a DynamoDB value; the message names no content.
+        ValueError: it is no JSON, or an attribute is not a DynamoDB value; the message names no content.
+        RecursionError: it is nested beyond all reason.
     """
-    return _read(_ITEM[numbers], wire)
+    return _NATIVE[numbers](_decoded(json))
+
+
+def json_image(json: bytes | memoryview) -> dict[str, Any]:
+    """The same into what `orjson.dumps` writes as plain JSON: binary as base64 text, sets as arrays.
+
+    Numbers keep every digit, as JSON numbers. Raises as `native_image`.
+    """
+    return _json_item(_decoded(json))
+
+
+def native_item(wire: Mapping[str, Mapping[str, Any]], *, numbers: Numbers = "decimal") -> dict[str, NativeValue]:
+    """As `native_image`, of an item that is decoded from JSON already."""
+    return native_image(msgspec.json.encode(wire), numbers=numbers)
 
 
 def json_item(wire: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Turn an item in wire form into what `orjson.dumps` writes as plain JSON: binary as base64 text, sets as arrays.
-
-    Numbers keep every digit, as JSON numbers. Raises as `native_item`.
-    """
-    return _read(_json_item, wire)
+    """As `json_image`, of an item that is decoded from JSON already."""
+    return json_image(msgspec.json.encode(wire))
 
 
-def _read(
-    read: Callable[[Mapping[str, Mapping[str, Any]]], dict[str, Any]], wire: Mapping[str, Mapping[str, Any]]
-) -> dict[str, Any]:
+def _decoded(json: bytes | memoryview) -> _Item:
     try:
-        return read(wire)
-    except KeyError:
-        raise ValueError("an attribute has an unknown type") from None
-    except (TypeError, AttributeError, ValueError) as error:
-        # Python's own texts for a failed unpacking name counts and types, ours name the DynamoDB type.
-        raise ValueError(str(error) or "an attribute is not a DynamoDB value") from None
+        return _decode(json)
+    except msgspec.ValidationError as error:
+        # The library's own text quotes the name of a field that it does not know.
+        text = "an attribute has an unknown type" if "unknown field" in str(error) else str(error)
+        raise ValueError(text) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ValueError("its JSON is broken") from None

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from streamflow.positions import Position
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineStarted:
+class PipelineStarted(msgspec.Struct, frozen=True, kw_only=True):
     """Ready to deliver: the starting positions are stored and every free shard has been asked for."""
 
     pipeline: str
@@ -23,41 +23,36 @@ class PipelineStarted:
     shards: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineStopped:
+class PipelineStopped(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     drained: bool
     """False when in-flight batches were given up at the deadline: they will be delivered again."""
-    repeating: Mapping[str, Position] = field(default_factory=dict)
+    repeating: Mapping[str, Position] = msgspec.field(default_factory=dict)
     """Shard id to the position after which records that a handler has already seen will repeat."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PipelineFailed:
+class PipelineFailed(msgspec.Struct, frozen=True, kw_only=True):
     """The pipeline stopped by an error that nothing here can mend."""
 
     pipeline: str
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamEnded:
+class StreamEnded(msgspec.Struct, frozen=True, kw_only=True):
     """Every shard is read to its end and the stream is disabled or gone: there is nothing more to come."""
 
     pipeline: str
     stream_arn: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardOpened:
+class ShardOpened(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     shard_id: str
     start: Position
     epoch: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardClosed:
+class ShardClosed(msgspec.Struct, frozen=True, kw_only=True):
     """This worker stopped working on the shard. `reason`: ended, lost, handed_over, stopped or failed."""
 
     pipeline: str
@@ -68,16 +63,14 @@ class ShardClosed:
     """Records that were read and not settled: they will be read again by whoever works on the shard next."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardAwaitingChildren:
+class ShardAwaitingChildren(msgspec.Struct, frozen=True, kw_only=True):
     """The shard is done, but the service shows no children yet; asked again until it does."""
 
     pipeline: str
     shard_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PageRead:
+class PageRead(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     shard_id: str
     records: int
@@ -96,8 +89,7 @@ class PageRead:
     """The shard has no more records."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadFailed:
+class ReadFailed(msgspec.Struct, frozen=True, kw_only=True):
     """A poll failed and will be repeated after `retry_after_s`. `code` is the service's error code or the error's name."""
 
     pipeline: str
@@ -108,14 +100,12 @@ class ReadFailed:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IteratorExpired:
+class IteratorExpired(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     shard_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsTrimmed:
+class RecordsTrimmed(msgspec.Struct, frozen=True, kw_only=True):
     """Data loss: retention took records before they were read."""
 
     pipeline: str
@@ -124,8 +114,7 @@ class RecordsTrimmed:
     cause: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchDelivered:
+class BatchDelivered(msgspec.Struct, frozen=True, kw_only=True):
     """`delivered` + the sum of `dropped` = `records`; `handler_s` is the last attempt's time in chain and handler.
 
     A final invocation of a tumbling window has 0 records.
@@ -147,8 +136,7 @@ class BatchDelivered:
     """The done part of an invocation that failed from a record on: `BatchFailed` tells of the same invocation."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchFailed:
+class BatchFailed(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt failed; what is left of the batch comes again after `retry_after_s`, in parts or whole, or is given up."""
 
     pipeline: str
@@ -165,16 +153,14 @@ class BatchFailed:
     """Wall clock at the end of the attempt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsSuppressed:
+class RecordsSuppressed(msgspec.Struct, frozen=True, kw_only=True):
     """A sink had these records, or newer ones, already: they changed nothing, and count as delivered."""
 
     pipeline: str
     records: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsDiscarded:
+class RecordsDiscarded(msgspec.Struct, frozen=True, kw_only=True):
     """Records given up after their retries or their age: in each of `destinations`, or lost where there is none."""
 
     pipeline: str
@@ -187,8 +173,7 @@ class RecordsDiscarded:
     last: Position | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DestinationFailed:
+class DestinationFailed(msgspec.Struct, frozen=True, kw_only=True):
     """A destination did not take a discarded batch; it is tried again after `retry_after_s`, and the checkpoint waits."""
 
     pipeline: str
@@ -200,8 +185,7 @@ class DestinationFailed:
     retry_after_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsParked:
+class RecordsParked(msgspec.Struct, frozen=True, kw_only=True):
     """Records set aside with their items: `opened` items are new among the parked ones, `parked_keys` is how many there are."""
 
     pipeline: str
@@ -211,8 +195,7 @@ class RecordsParked:
     parked_keys: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParkingFailed:
+class ParkingFailed(msgspec.Struct, frozen=True, kw_only=True):
     """The store did not take the records to be parked; it is tried again after `retry_after_s`, and the checkpoint waits."""
 
     pipeline: str
@@ -221,8 +204,7 @@ class ParkingFailed:
     retry_after_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WindowClosed:
+class WindowClosed(msgspec.Struct, frozen=True, kw_only=True):
     """A tumbling window's final invocation is done; `early` where its state had passed 1 MB."""
 
     pipeline: str
@@ -233,45 +215,39 @@ class WindowClosed:
     state_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointStored:
+class CheckpointStored(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     shard_id: str
     checkpoint: Position
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointFailed:
+class CheckpointFailed(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     shard_id: str
     error: BaseException
     retry_after_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseTaken:
+class LeaseTaken(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     shard_id: str
     epoch: int
     previous_owner: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseLost:
+class LeaseLost(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     shard_id: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseReleased:
+class LeaseReleased(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     shard_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseAskedFor:
+class LeaseAskedFor(msgspec.Struct, frozen=True, kw_only=True):
     """This worker has less than its share, and asked the owner to pass a lease on."""
 
     pipeline: str
@@ -279,8 +255,7 @@ class LeaseAskedFor:
     owner: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseHandedOver:
+class LeaseHandedOver(msgspec.Struct, frozen=True, kw_only=True):
     """The lease was passed on to another worker, which had asked for it: all is settled, and nothing repeats."""
 
     pipeline: str
@@ -288,8 +263,7 @@ class LeaseHandedOver:
     to: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeasesListed:
+class LeasesListed(msgspec.Struct, frozen=True, kw_only=True):
     """A look at all leases of a pipeline. `unowned` may be worked on, and nobody alive did as of this look."""
 
     pipeline: str
@@ -298,8 +272,7 @@ class LeasesListed:
     workers: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReaderStuck:
+class ReaderStuck(msgspec.Struct, frozen=True, kw_only=True):
     """The source gave no answer for `stuck_s`: the shard is let go, so that another worker may try."""
 
     pipeline: str
@@ -307,8 +280,7 @@ class ReaderStuck:
     stuck_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeartbeatFailed:
+class HeartbeatFailed(msgspec.Struct, frozen=True, kw_only=True):
     """The store did not take this worker's sign of life. The leases are lost only if that goes on."""
 
     worker_id: str
@@ -316,24 +288,21 @@ class HeartbeatFailed:
     retry_after_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStruck:
+class WorkerStruck(msgspec.Struct, frozen=True, kw_only=True):
     """Another worker gave no sign of life for `silent_s`: its leases are free."""
 
     worker_id: str
     silent_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerTakenForDead:
+class WorkerTakenForDead(msgspec.Struct, frozen=True, kw_only=True):
     """Others saw no sign of life of this worker, which goes on as `worker_id`; all its leases are lost."""
 
     worker_id: str
     silent_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardsDiscovered:
+class ShardsDiscovered(msgspec.Struct, frozen=True, kw_only=True):
     """A listing of the stream was compared with the leases."""
 
     pipeline: str
@@ -343,16 +312,14 @@ class ShardsDiscovered:
     duration_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiscoveryFailed:
+class DiscoveryFailed(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     code: str
     message: str
     retry_after_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopBlocked:
+class LoopBlocked(msgspec.Struct, frozen=True, kw_only=True):
     """The event loop stood still for `blocked_s`. `task` names pipeline, shard and role; `where` is file:line, function."""
 
     blocked_s: float

@@ -15,7 +15,6 @@ import anyio
 from prometheus_client import CollectorRegistry
 
 from streamflow import events
-from streamflow.admin.server import open_admin
 from streamflow.clock import SystemClock
 from streamflow.destinations.invocation_record import MappingIdentity
 from streamflow.destinations.letters import LettersDestination
@@ -171,6 +170,8 @@ async def running(
         worker = Worker(flows)
         admin_url = None
         if app.http is not None:
+            from streamflow.admin.server import open_admin
+
             admin_url = await stack.enter_async_context(
                 open_admin(app.http, registry=registry, health=health, progress=progress)
             )

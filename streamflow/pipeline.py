@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from streamflow.attributes import Numbers
 from streamflow.declaration import Declaration
 from streamflow.errors import ConfigError, PatternError
+from streamflow.rules.pacing import IDLE_INTERVAL_MAX_S, Polling, PollPace
 from streamflow.rules.patterns.compiling import compile_pattern
 from streamflow.sdk.declarations import DestinationDeclaration, SinkDeclaration
 from streamflow.sdk.settings import AwsSettings
@@ -192,14 +193,30 @@ class PipelineOptions(DeliveryOptions):
     """Where to start at the very first run: what the stream still holds, or what comes from now on."""
     poll_interval_s: Annotated[float, Field(ge=0.01, le=60)] = 0.25
     """Pause between polls of a shard that has nothing new (Lambda polls four times a second)."""
-    idle_poll_interval_s: Annotated[float | None, Field(ge=0.01, le=300, examples=[10.0])] = None
-    """Where set, polls of a shard that stays empty slow down to this interval, and so does their cost."""
+    polling: Polling = "latency"
+    """When a shard is idle, and polled less often: `latency` after a minute without records, once a second; `cost` after
+    two seconds, every ten."""
+    idle_poll_interval_s: Annotated[float | None, Field(ge=0.01, le=IDLE_INTERVAL_MAX_S, examples=[20.0])] = None
+    """Pause between polls of an idle shard, in place of that of `polling`: so long may its next record wait."""
+    idle_polls_per_s_max: Annotated[float | None, Field(ge=0.01, le=100_000, examples=[50.0])] = None
+    """Most polls of idle shards in a second, by all workers together: with more shards each of them is polled less often,
+    down to once in five minutes."""
     buffer_bytes_max: Annotated[int, Field(ge=65_536, le=1_073_741_824)] = 8_388_608
     """Most bytes read ahead for one shard."""
     on_trimmed: Literal["fail", "continue"] = "fail"
     """When retention took records before they were read: stop the pipeline, or record the gap and go on."""
     numbers: Numbers = "decimal"
     """DynamoDB numbers as exact `Decimal`, or as `int` and `float`."""
+
+    @property
+    def pace(self) -> PollPace:
+        """The options about polls."""
+        return PollPace(
+            interval_s=self.poll_interval_s,
+            polling=self.polling,
+            idle_interval_s=self.idle_poll_interval_s,
+            idle_polls_per_s_max=self.idle_polls_per_s_max,
+        )
 
 
 class Branch(DeliveryOptions):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import msgspec
 import orjson
 from msgspec.structs import force_setattr
 
-from streamflow.attributes import Numbers, json_item, native_item
+from streamflow.attributes import Numbers, json_image, native_image
 from streamflow.errors import MalformedRecordError
 from streamflow.positions import SEQUENCE_NUMBER_DIGITS_MAX, Position
 
@@ -213,7 +214,7 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
         if not len(raw):
             return None
         try:
-            return native_item(orjson.loads(memoryview(raw)), numbers=self.numbers)
+            return native_image(memoryview(raw), numbers=self.numbers)
         except (ValueError, RecursionError) as error:
             self._refuse(_without_data(error))
 
@@ -224,7 +225,7 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
         if not len(raw):
             return None
         try:
-            return json_item(orjson.loads(memoryview(raw)))
+            return json_image(memoryview(raw))
         except (ValueError, RecursionError) as error:
             self._refuse(_without_data(error))
 
@@ -232,7 +233,7 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
 
     def lambda_event_json(self) -> bytes:
         """The record as an element of `Records` in a Lambda event, spliced from raw slices."""
-        return splice_lambda_record(self, _event_source_tail(self.shard.stream_arn))
+        return splice_lambda_record(self, event_source_tail(self.shard.stream_arn))
 
     def lambda_event(self) -> dict[str, Any]:
         """The same as Python objects, as a Lambda function finds it in `event["Records"]`."""
@@ -245,6 +246,35 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
         if "ApproximateCreationDateTime" in change:
             change["ApproximateCreationDateTime"] = float(change["ApproximateCreationDateTime"])
         return event
+
+
+def lambda_event_records(records: Sequence[Record], stream_arn: str) -> list[dict[str, Any]]:
+    """`Record.lambda_event` of each, from one pass over all of them.
+
+    Raises:
+        MalformedRecordError: one of them is no record; of the first such.
+    """
+    try:
+        events: list[dict[str, Any]] = orjson.loads(b"[%b]" % b",".join([record.json for record in records]))
+        for event in events:
+            _complete_lambda_event(event, stream_arn)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        # Something is not what it should be: one by one, each says what.
+        return [record.lambda_event() for record in records]
+    return events
+
+
+def _complete_lambda_event(event: dict[str, Any], stream_arn: str) -> None:
+    """Make an element of `Records` in a Lambda event of what the service sent; KeyError and the like where it is no record."""
+    change = event["dynamodb"]
+    number = change["SequenceNumber"]
+    if not (number.isdigit() and number.isascii() and len(number) <= SEQUENCE_NUMBER_DIGITS_MAX):
+        raise ValueError("its SequenceNumber is not decimal")
+    if "ApproximateCreationDateTime" in change:
+        change["ApproximateCreationDateTime"] += 0.0
+    if "userIdentity" in event and (identity := event.pop("userIdentity")) is not None:
+        event["userIdentity"] = {"type": identity.get("Type", ""), "principalId": identity.get("PrincipalId", "")}
+    event["eventSourceARN"] = stream_arn
 
 
 def canonical_item_key(keys: bytes) -> str:
@@ -278,7 +308,8 @@ def _without_data(error: Exception) -> str:
     return str(error)
 
 
-def _event_source_tail(stream_arn: str) -> bytes:
+@lru_cache(maxsize=64)
+def event_source_tail(stream_arn: str) -> bytes:
     return b',"eventSourceARN":' + orjson.dumps(stream_arn) + b"}"
 
 
@@ -297,6 +328,22 @@ def splice_lambda_record(record: Record, tail: bytes) -> bytes:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             record._refuse(_without_data(error))
     return text[:-1] + tail
+
+
+def splice_lambda_records(records: Sequence[Record], stream_arn: str) -> bytes:
+    """`Record.lambda_event_json` of each, with commas in between.
+
+    Raises:
+        MalformedRecordError: what the service sent is no JSON object; of the first such record.
+    """
+    tail = event_source_tail(stream_arn)
+    texts = [bytes(record.json) for record in records]
+    plain = {text[:1] for text in texts} == {b"{"} and {text[-1:] for text in texts} == {b"}"}
+    if plain and min(map(len, texts)) >= 3:
+        spliced = (tail + b",").join([text[:-1] for text in texts]) + tail
+        if b'"userIdentity"' not in spliced:
+            return spliced
+    return b",".join([splice_lambda_record(record, tail) for record in records])
 
 
 def _with_lambda_identity(text: bytes) -> bytes:

@@ -13,10 +13,13 @@ from streamflow.config.load import load_app
 from streamflow.handlers.fitting import fitted, warnings
 from streamflow.pipeline import DynamoDBStream, LambdaFunction
 from streamflow.plugins import without_password
+from streamflow.rules.pacing import IDLE_INTERVAL_MAX_S
 from streamflow.rules.patterns.traps import explain_traps
 from streamflow.sdk.declarations import SinkDeclaration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamflow.pipeline import App, AwsOptions, Pipeline
 
 
@@ -75,8 +78,32 @@ def _planned_pipeline(pipeline: Pipeline, aws: AwsOptions) -> dict[str, Any]:
             for place, text in enumerate(pipeline.filters)
             for trap in explain_traps(text, extensions=pipeline.filter_extensions)
         ]
-        + warnings(pipeline),
+        + warnings(pipeline)
+        + list(_polling_warnings(pipeline)),
     }
+
+
+def _polling_warnings(pipeline: Pipeline) -> Iterator[str]:
+    """Options about polls that do nothing, or that let records wait for longer than they may live."""
+    most, age_max_s = pipeline.idle_polls_per_s_max, pipeline.maximum_record_age_s
+    if pipeline.idle_poll_interval_s is not None and pipeline.idle_poll_interval_s < pipeline.poll_interval_s:
+        yield (
+            f"idle_poll_interval_s = {pipeline.idle_poll_interval_s:g} does nothing: it is below poll_interval_s = "
+            f"{pipeline.poll_interval_s:g}"
+        )
+    if age_max_s == -1:
+        return
+    longest_s = pipeline.pace.idle_pause_s(shards=1, phase=1.0)
+    if longest_s > age_max_s:
+        yield (
+            f"a record may wait for {longest_s:g} s in an idle shard, and is given up before its first attempt: "
+            f"maximum_record_age_s = {age_max_s}"
+        )
+    elif most is not None and age_max_s < IDLE_INTERVAL_MAX_S:
+        yield (
+            f"with more than {most * age_max_s:,.0f} shards idle_polls_per_s_max = {most:g} lets records wait until they are "
+            f"given up before their first attempt: maximum_record_age_s = {age_max_s}"
+        )
 
 
 def _source(source: object, aws: AwsOptions) -> str:

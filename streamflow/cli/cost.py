@@ -11,12 +11,14 @@ from streamflow.cli import letters, options
 from streamflow.leases import LeaseLayout
 from streamflow.rules import cost as rules
 from streamflow.rules.cost import Calls, Cost, Fleet
+from streamflow.rules.pacing import IDLE_INTERVAL_MAX_S, PollPace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamflow.rules.pacing import Polling
+
 _TITLES = ("what", "calls/s", "calls/month", "USD/month")
-_IDLE_POLL_INTERVAL_S = 10.0  # of cost mode
 _LABELS = {
     "polls": "GetRecords",
     "heartbeats": "heartbeats of workers",
@@ -64,15 +66,21 @@ def _price(name: str, price: rules.Price, help_text: str) -> Callable[[options.F
     metavar="D",
     help="Share of shards with new records at every poll.",
 )
+@_seconds("--poll-interval-s", 0.25, "As poll_interval_s of the pipeline.")
 @click.option(
-    "--mode",
+    "--polling",
     type=click.Choice(["latency", "cost"]),
     default="latency",
     show_default=True,
-    help="Poll idle shards as often as busy ones, or every 10 s.",
+    help="As polling of the pipeline: idle shards are polled once a second, or every 10 s.",
 )
-@_seconds("--poll-interval-s", 0.25, "As poll_interval_s of the pipeline.")
-@_seconds("--idle-poll-interval-s", None, "As idle_poll_interval_s of the pipeline; goes before --mode.")
+@_seconds("--idle-poll-interval-s", None, "As idle_poll_interval_s of the pipeline; goes before --polling.")
+@click.option(
+    "--idle-polls-per-s-max",
+    type=click.FloatRange(min=0.01),
+    metavar="N",
+    help="As idle_polls_per_s_max of the pipeline.",
+)
 @_seconds("--checkpoint-interval-s", 1.0, "As checkpoint_interval_s of the pipeline.")
 @_seconds("--lease-duration-s", 10.0, "As lease_duration_s of the app.")
 @_price("--price-get-records", rules.PRICE_GET_RECORDS, "A million of GetRecords.")
@@ -87,9 +95,10 @@ def cost(
     leases: int | None,
     store: Literal["native", "dynamodb"],
     busy_share: float,
-    mode: Literal["latency", "cost"],
     poll_interval_s: float,
+    polling: Polling,
     idle_poll_interval_s: float | None,
+    idle_polls_per_s_max: float | None,
     checkpoint_interval_s: float,
     lease_duration_s: float,
     price_get_records: float,
@@ -106,8 +115,12 @@ def cost(
         workers=workers,
         lease_rows=leases or rules.lease_rows(shards),
         busy_share=busy_share,
-        poll_interval_s=poll_interval_s,
-        idle_poll_interval_s=idle_poll_interval_s or (_IDLE_POLL_INTERVAL_S if mode == "cost" else None),
+        pace=PollPace(
+            interval_s=poll_interval_s,
+            polling=polling,
+            idle_interval_s=idle_poll_interval_s,
+            idle_polls_per_s_max=idle_polls_per_s_max,
+        ),
         checkpoint_interval_s=checkpoint_interval_s,
         lease_duration_s=lease_duration_s,
         layout=LeaseLayout.NATIVE if store == "native" else LeaseLayout.KCL,
@@ -146,6 +159,7 @@ def assumptions(fleet: Fleet, *, get_records: float, write: float, read: float) 
     lines = [
         f"a month has {rules.MONTH_S:,.0f} s; {fleet.lease_rows:,} rows of leases; shards are open for 4 h, listed for 24 h",
         f"{fleet.busy_share:.0%} of the shards have records at every poll, the others have none",
+        *idle_notes(fleet),
         priced("GetRecords", get_records, rules.PRICE_GET_RECORDS),
         f"the first {rules.GET_RECORDS_FREE:,} calls of GetRecords are free once for an account in a region",
         "DescribeStream and GetShardIterator are free",
@@ -160,6 +174,17 @@ def assumptions(fleet: Fleet, *, get_records: float, write: float, read: float) 
     ]
 
 
+def idle_notes(fleet: Fleet) -> list[str]:
+    """How long a record may wait in an idle shard, and whether there are too many of them for what they may cost."""
+    mean_s, longest_s, most = fleet.idle_pause_s, fleet.idle_pause_max_s, fleet.pace.idle_polls_per_s_max
+    lines = [f"an idle shard is polled every {mean_s:.3g} s, so its next record waits for {longest_s:.3g} s at most"]
+    if most is not None and fleet.shards / most > IDLE_INTERVAL_MAX_S:
+        lines.append(
+            f"{most:g} polls a second are not kept: no shard is polled less often than every {IDLE_INTERVAL_MAX_S:g} s"
+        )
+    return lines
+
+
 def report(fleet: Fleet, calls: Calls, found: Cost, notes: list[str]) -> dict[str, object]:
     """Ready for JSON."""
     return {
@@ -168,6 +193,8 @@ def report(fleet: Fleet, calls: Calls, found: Cost, notes: list[str]) -> dict[st
         "lease_rows": fleet.lease_rows,
         "layout": fleet.layout.value,
         "calls_per_s": calls._asdict(),
+        "idle_pause_s": fleet.idle_pause_s,
+        "idle_pause_max_s": fleet.idle_pause_max_s,
         "usd_per_month": {**found._asdict(), "total": found.total},
         "assumptions": notes,
     }

@@ -304,7 +304,7 @@ def _percentile(values: list[float], percent: int) -> float | None:
     return round(statistics.quantiles(values, n=100, method="inclusive")[percent - 1], 3)
 
 
-@click.command()
+@click.command(short_help="See it run on a local server, with a crash in the middle.")
 @click.option("--seconds", type=click.FloatRange(2, 3_600), default=30.0, show_default=True, help="How long to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object, on the last line.")
 def demo(*, seconds: float, as_json: bool) -> None:

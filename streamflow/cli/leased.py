@@ -11,15 +11,13 @@ import click
 
 from streamflow.cli import letters, options
 from streamflow.errors import ConfigError, StoreError, UnknownOutcomeError
-from streamflow.pipeline import AwsOptions, DynamoDBStream
-from streamflow.sdk.declarations import SinkDeclaration
 from streamflow.targets import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from streamflow.leases import Lease
-    from streamflow.pipeline import App, Pipeline
+    from streamflow.pipeline import App, DynamoDBStream, Pipeline
     from streamflow.protocols import Source, StateStore
 
 
@@ -137,6 +135,8 @@ class Streams:
 
     async def of(self, *, to_read: bool = False) -> list[PlacedStream]:
         """One for each pipeline, with its source if it is `to_read`."""
+        from streamflow.pipeline import DynamoDBStream
+
         at = self._at
         found = []
         for name, flow in zip(at.pipelines, at.flows, strict=True):
@@ -153,6 +153,8 @@ class Streams:
 
     async def _open(self, declared: Any) -> Source:
         """A stream, or whatever the user has given as a source."""
+        from streamflow.pipeline import AwsOptions, DynamoDBStream
+
         if not isinstance(declared, DynamoDBStream):
             source: Source = declared
             return source
@@ -219,6 +221,8 @@ async def changed(store: StateStore, row: Lease, **changes: Any) -> bool:
 
 def keeper(flow: Pipeline | None) -> str | None:
     """The name of the pipeline's sink, where that keeps the checkpoint itself."""
+    from streamflow.sdk.declarations import SinkDeclaration
+
     handler = None if flow is None else flow.handler
     if isinstance(handler, SinkDeclaration) and handler.capabilities.idempotence == "transactional":
         return handler.name

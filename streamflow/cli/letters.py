@@ -15,14 +15,11 @@ import click
 import msgspec
 import orjson
 
-from streamflow.config.load import load_app
 from streamflow.dead_letters import LetterQuery
 from streamflow.engine.letters import pages
 from streamflow.errors import ConfigError, MalformedRecordError, PatternError
 from streamflow.observe.lines import one_line
-from streamflow.plugins import open_store
 from streamflow.records import Record, Shard
-from streamflow.rules.filters import compile_filters
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
@@ -63,6 +60,8 @@ class Selection:
         """
         if self.pattern is None:
             return None
+        from streamflow.rules.filters import compile_filters
+
         try:
             matches = compile_filters((self.pattern,), extensions=True)
         except PatternError as error:
@@ -167,7 +166,11 @@ def placed(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def declared(target: str | None, store: str | None) -> tuple[App | None, str]:
     """What FILE declares, if it was given, and the URL of the store that was meant."""
-    app = None if target is None else load_app(target)
+    app = None
+    if target is not None:
+        from streamflow.config.load import load_app  # the tables of pipeline files, which a store alone does not need
+
+        app = load_app(target)
     if store is not None:
         return app, store
     if app is None:
@@ -200,6 +203,8 @@ async def opened(url: str, *, new: bool = False) -> AsyncIterator[StateStore]:
     Raises:
         ConfigError: it has no earlier runs.
     """
+    from streamflow.plugins import open_store
+
     path = url.removeprefix("sqlite:///")
     if path != url and not new and not await anyio.Path(path).exists():  # opening it would make an empty one
         raise ConfigError(f"store: there is no file {Path(path)}: nothing has run with it yet")

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from streamflow.declaration import Declaration
 from streamflow.errors import ConfigError
-from streamflow.pipeline import AwsOptions, DynamoDBStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from streamflow.declaration import Declaration
+    from streamflow.pipeline import AwsOptions, DynamoDBStream
+
 F = TypeVar("F", bound="Callable[..., Any]")
-D = TypeVar("D", bound=Declaration)
+D = TypeVar("D", bound="Declaration")
 
 
 def endpoint_url(command: F) -> F:
@@ -72,6 +73,8 @@ def _of_option(problem: str) -> str:
 
 def aws_options(endpoint_url: str | None, region: str | None) -> AwsOptions:
     """Raises `ConfigError` as `changed` does."""
+    from streamflow.pipeline import AwsOptions
+
     return changed(AwsOptions(), {"endpoint_url": endpoint_url, "region": region})
 
 
@@ -81,6 +84,8 @@ def stream(table_or_arn: str) -> DynamoDBStream:
     Raises:
         ConfigError: it is neither.
     """
+    from streamflow.pipeline import DynamoDBStream
+
     try:
         if table_or_arn.startswith("arn:"):
             return DynamoDBStream(stream_arn=table_or_arn)

@@ -13,7 +13,6 @@ import click
 from streamflow.cli import options
 from streamflow.cli.letters import opened
 from streamflow.cli.serving import say
-from streamflow.launch import open_redrive
 from streamflow.observe.logs import configure_logging
 
 if TYPE_CHECKING:
@@ -90,6 +89,10 @@ async def _run(
     selection: Selection, drawer: Drawer, rate: float | None, limit: int | None, take_over: bool
 ) -> RedriveReport | None:
     """None: it was stopped at once."""
+    from streamflow.launch import (
+        open_redrive,
+    )  # a whole worker's imports, which the other commands of a group do not need
+
     app, pipeline = selection.one_pipeline
     app = options.changed(app, {"store": selection.store})
     (query,) = selection.queries(drawer)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamflow.cli import options, run_options
+from streamflow.cli import garbage, options, run_options
 from streamflow.cli.run_options import RunOptions
 from streamflow.cli.serving import run_app, say
 from streamflow.cli.showing import show_json, show_lines, show_live
@@ -44,13 +44,15 @@ def run(context: click.Context, /, *, workers: int, as_json: bool, **given: Any)
 
 def _run_one(chosen: RunOptions, show: Show) -> int:
     async def beside(worker: Running) -> None:
+        garbage.settle()
         if worker.admin_url is not None:
             say(f"admin server: {worker.admin_url}")
         await show(worker.progress.snapshot)
 
-    app = chosen.app()
-    chosen.configure_logging()
-    return run_app(app, beside)
+    with garbage.put_off():
+        app = chosen.app()
+        chosen.configure_logging()
+        return run_app(app, beside)
 
 
 def _run_several(chosen: RunOptions, workers: int, show: Show, context: click.Context) -> int:

@@ -9,12 +9,11 @@ import click
 
 from streamflow.cli import options
 from streamflow.errors import ConfigError
-from streamflow.pipeline import App, DynamoDBStream, HttpOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamflow.pipeline import Pipeline
+    from streamflow.pipeline import App, HttpOptions, Pipeline
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -107,12 +106,15 @@ def served_at(text: str | None, declared: HttpOptions | None) -> HttpOptions | N
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdigit()) or int(port) > 65_535:
         raise ConfigError(f"--http: {text!r} is no address: write PORT or HOST:PORT")
+    from streamflow.pipeline import HttpOptions
+
     declared = declared or HttpOptions()
     return HttpOptions(host=host.strip("[]") or declared.host, port=int(port))
 
 
 def redirected(app: App, changes: Mapping[str, str | None]) -> App:
     """`app` with AWS reached as `changes` say, for every stream of it."""
+    from streamflow.pipeline import DynamoDBStream
 
     def redirect(pipeline: Pipeline) -> Pipeline:
         source = pipeline.source

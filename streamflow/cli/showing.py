@@ -48,6 +48,9 @@ def _print_json(snapshot: ProgressSnapshot) -> None:
 
 async def show_live(snapshot: Callable[[], ProgressSnapshot]) -> None:
     """A table that is redrawn in place; what is logged scrolls by above it. Lines where stderr is not a terminal."""
+    if not sys.stderr.isatty():  # rich knows more of terminals, and takes a while to load
+        await show_lines(snapshot)
+        return
     from rich.console import Console
     from rich.live import Live
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from streamflow.engine.flow import Flow
     from streamflow.engine.ownership import HeldLease
     from streamflow.engine.parking import ParkedItems
+    from streamflow.positions import Position
     from streamflow.records import Shard
 
 
@@ -26,8 +27,11 @@ class Assignment:
     """Lanes whose handler has seen records that are not settled."""
 
     def note_repeating(self) -> None:
-        """Say from where on records would come again, if the flow were cut off now."""
+        """Say whether records would come again, if the flow were cut off now."""
         if self.seen or self.checkpoints.ahead:
-            self.flow.repeating[self.shard.shard_id] = self.checkpoints.frontier
+            self.flow.at_risk[self.shard.shard_id] = self._frontier
         else:
-            self.flow.repeating.pop(self.shard.shard_id, None)
+            self.flow.at_risk.pop(self.shard.shard_id, None)
+
+    def _frontier(self) -> Position:
+        return self.checkpoints.frontier

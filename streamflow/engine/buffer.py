@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from streamflow.engine.wakeup import WakeUp
 from streamflow.rules.lanes import Lanes
 from streamflow.rules.windows import CLOSE_GRACE_S
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from streamflow.records import Record
     from streamflow.rules.batching import Batcher
     from streamflow.rules.filters import Filters
+
+RECORD_OVERHEAD_BYTES = 140
+"""What a record in hand takes beside the page that its JSON is in, measured; of small records it is most."""
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +40,8 @@ class ShardBuffer:
     read_ahead: ReadAhead
     bytes_max: int
     accepts: Filters | None = None
+    windowed: bool = False
+    """Whether lanes wait for the time that `note_caught_up` tells."""
     ended: bool = False
     failure: Exception | None = None
     """Why no page will follow, where it is not the end of the shard; what is buffered is delivered all the same."""
@@ -48,12 +54,12 @@ class ShardBuffer:
     """Wall time of the last look that found nothing, as those before it: everything written until then has been read."""
     _empty_since_s: float | None = None
     _lanes: Lanes = field(init=False)
-    _room: anyio.Event = field(default_factory=anyio.Event)
-    _changes: list[anyio.Event] = field(init=False)
+    _room: WakeUp = field(default_factory=WakeUp)
+    _changes: list[WakeUp] = field(init=False)
 
     def __post_init__(self) -> None:
         self._lanes = Lanes(len(self.batchers))
-        self._changes = [anyio.Event() for _ in self.batchers]
+        self._changes = [WakeUp() for _ in self.batchers]
 
     # -- the reader's side --------------------------------------------------------------------------------------------
 
@@ -65,22 +71,26 @@ class ShardBuffer:
             else:
                 await self.read_ahead.wait_freed()
 
-    def put(self, records: Sequence[Record], *, now: float) -> int:
-        """Take in a page, oldest record first; the answer is how many of its records the filters leave out."""
+    def put(self, records: Sequence[Record], *, weight: int, now: float) -> int:
+        """Take in a page, oldest record first; the answer is how many of its records the filters leave out.
+
+        `weight` is the size of the whole page: records are slices of it, and any of them keeps it.
+        """
         records = tuple(records)  # handlers get these, and must not change what is still to be settled
         lanes = self._places(records)
         passing = sum(map(len, lanes))
         self._empty_since_s = None
-        weight = sum([len(record.json) for record in records])
-        self.bytes += weight
-        self.read_ahead.take(weight)
+        held = weight + len(records) * RECORD_OVERHEAD_BYTES
+        self.bytes += held
+        self.read_ahead.take(held)
         self.unsettled += passing
-        self._free(self.checkpoints.admit(records, lanes, weight=weight))
+        self._free(self.checkpoints.admit(records, lanes, weight=held))
         for lane, places in enumerate(lanes):
             if places:
                 whole = len(places) == len(records)
-                self.batchers[lane].add(records if whole else [records[place] for place in places], now)
-                self._signal(lane)
+                chosen = records if whole else [records[place] for place in places]
+                self.batchers[lane].add(chosen, now, weight=weight)
+                self._changes[lane].call()
         return len(records) - passing
 
     def _places(self, records: Sequence[Record]) -> list[Sequence[int]]:
@@ -101,7 +111,8 @@ class ShardBuffer:
             self._empty_since_s = asked_at_s
         if asked_at_s - self._empty_since_s >= CLOSE_GRACE_S:
             self.caught_up_at_s = asked_at_s
-            self.wake()
+            if self.windowed:
+                self.wake()
 
     def end(self, failure: Exception | None = None) -> None:
         """No page will follow."""
@@ -122,8 +133,8 @@ class ShardBuffer:
 
     def wake(self) -> None:
         """Have whoever waits here look around."""
-        for lane in range(len(self._changes)):
-            self._signal(lane)
+        for change in self._changes:
+            change.call()
 
     def close(self) -> None:
         """Give back what is left, unsettled."""
@@ -134,9 +145,4 @@ class ShardBuffer:
         if weight:
             self.bytes -= weight
             self.read_ahead.give_back(weight)
-            self._room.set()
-            self._room = anyio.Event()
-
-    def _signal(self, lane: int) -> None:
-        self._changes[lane].set()
-        self._changes[lane] = anyio.Event()
+            self._room.call()

@@ -112,8 +112,8 @@ class Flow:
     """Replaced after each use: leases changed here, so look again before the next round is due."""
     cursors: dict[str, str] = field(default_factory=dict)
     """Shard id to the live iterator of its pinned tip, until the shard is opened."""
-    repeating: dict[str, Position] = field(default_factory=dict)
-    """Shard id to the position after which records that the handler has seen will come again."""
+    at_risk: dict[str, Callable[[], Position]] = field(default_factory=dict)
+    """Shards whose handler has seen records that are not stored as settled, and what tells after which they come again."""
 
     parked_keys: set[str] = field(default_factory=set)
     """The items of the stream that are parked, as far as this worker knows."""
@@ -121,7 +121,19 @@ class Flow:
     at_stop: set[Callable[[], None]] = field(default_factory=set)
     """Called once when the flow begins to stop: wakes whoever waits for something else."""
 
+    shards: int = 1
+    """How many all workers together read, as of the last look; only the whole flow knows."""
     _whole: Flow | None = None
+
+    @property
+    def whole(self) -> Flow:
+        """Itself, or that of which it is the part of one shard."""
+        return self._whole or self
+
+    @property
+    def repeating(self) -> dict[str, Position]:
+        """Shard id to the position after which records that the handler has seen would come again."""
+        return {shard_id: position() for shard_id, position in self.at_risk.items()}
 
     def for_shard(self) -> Flow:
         """The same flow for one shard, which may stop before the others; it stops with them if it is in `at_stop`."""
@@ -139,7 +151,7 @@ class Flow:
 
     def nudge(self) -> None:
         """Have the leases looked at now."""
-        (self._whole or self).changed.set()
+        self.whole.changed.set()
 
     async def wait_nudge(self, timeout_s: float) -> bool:
         """Wait for a nudge or the timeout, whichever is first; True if there was a nudge."""

@@ -10,6 +10,7 @@ import anyio
 
 from streamflow import events
 from streamflow.batches import lambda_event_bytes
+from streamflow.deadlines import TimeLimit
 from streamflow.errors import (
     EventTooLargeError,
     HandlerTimeoutError,
@@ -39,9 +40,9 @@ async def invoke(chain: Handler, batch: Batch, *, timeout_s: float | None) -> Ex
     if timeout_s is None:
         return await _call(chain, batch)
     failure: Exception | None = None
-    with anyio.move_on_after(timeout_s) as scope:
+    with TimeLimit(timeout_s) as limit:
         failure = await _call(chain, batch)
-    return HandlerTimeoutError(timeout_s) if scope.cancelled_caught else failure
+    return HandlerTimeoutError(timeout_s) if limit.passed else failure
 
 
 async def _call(chain: Handler, batch: Batch) -> Exception | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from anyio.lowlevel import checkpoint
+from msgspec.structs import replace
 
 from streamflow import events
 from streamflow.batches import Batch
@@ -357,7 +358,7 @@ class Lane:
         window = None if self.windows is None else self._view(self.windows, records)
         if self._batch is None:
             return self._new_batch(records, window)
-        return replace(self._batch, records=records, window=window, _original=None)
+        return replace(self._batch, records=records, window=window, _ledger=None)
 
     # -- windows ------------------------------------------------------------------------------------------------------
 

@@ -66,14 +66,14 @@ class HeldLease:
         """
         await self._write(lambda lease: replace(lease, **changes))
 
-    async def let_go(self, to: str | None) -> str | None:
-        """Store the lease without an owner, or with the one it is passed on to, if that still asks for it; raises as `write`.
+    async def let_go(self, *, to: str | None, heir: str | None) -> str | None:
+        """Store the lease with its next owner: `to` if that still asks for it, else `heir`, or nobody; raises as `write`.
 
         The answer is the new owner.
         """
 
         def passed_on(lease: Lease) -> Lease:
-            owner = to if lease.claimant == to else None
+            owner = to if to is not None and lease.claimant == to else heir
             # The new owner stays the claimant until it has taken the lease.
             return replace(lease, owner=owner, claimant=owner)
 
@@ -218,8 +218,8 @@ class Ownership:
                 events.LeaseAskedFor(pipeline=row.pipeline, shard_id=row.shard_id, owner=row.owner or "")
             )
 
-    async def release(self, held: HeldLease, *, to: str | None = None) -> None:
-        """Let a lease go so that another worker, or just the one it is passed on to, may have it at once.
+    async def release(self, held: HeldLease, *, to: str | None = None, heir: str | None = None) -> None:
+        """Let a lease go so that another worker, or just the one it is passed on to, may have it at once; see `let_go`.
 
         Where that fails, it stays ours in the store, and is free for us and, when we are gone, for all.
         """
@@ -227,7 +227,7 @@ class Ownership:
         if not held.valid:
             return
         try:
-            owner = await held.let_go(to)
+            owner = await held.let_go(to=to, heir=heir)
         except (LeaseLostError, StoreError):
             return
         pipeline, shard_id = self.flow.name, held.shard_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import anyio
+from streamflow.engine.wakeup import WakeUp
 
 
 @dataclass(slots=True, eq=False)
@@ -13,7 +13,7 @@ class ReadAhead:
 
     bytes_max: int
     bytes: int = 0
-    _freed: anyio.Event = field(default_factory=anyio.Event)
+    _freed: WakeUp = field(default_factory=WakeUp)
 
     def take(self, count: int) -> None:
         self.bytes += count
@@ -22,8 +22,7 @@ class ReadAhead:
         self.bytes -= count
         if count:
             # Also while over the bound: a shard that holds nothing any more may read, whatever the others hold.
-            self._freed.set()
-            self._freed = anyio.Event()
+            self._freed.call()
 
     async def wait_freed(self) -> None:
         await self._freed.wait()

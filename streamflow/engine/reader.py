@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio
+
 from streamflow import events
 from streamflow.errors import (
     IteratorExpiredError,
@@ -14,7 +16,7 @@ from streamflow.errors import (
     TrimmedError,
 )
 from streamflow.records import newest_outline
-from streamflow.rules.pacing import READ_BACKOFF, PollPace
+from streamflow.rules.pacing import READ_BACKOFF, phase_of
 
 if TYPE_CHECKING:
     from streamflow.engine.buffer import ShardBuffer
@@ -33,17 +35,17 @@ def error_code(error: BaseException) -> str:
 
 
 async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: ShardBuffer) -> None:
-    """Read pages into the buffer until the shard ends or the flow stops.
+    """Read pages into the buffer until the shard ends, or until cancelled because the flow stops.
 
     Where the records at this position are gone, the buffer's end says so, and the shard decides what to do.
 
     Raises:
         RequestRefusedError: the service will never answer this request.
     """
-    options = flow.options
-    pace = PollPace(interval_s=options.poll_interval_s, idle_interval_s=options.idle_poll_interval_s)
+    pace, phase = flow.options.pace, phase_of(shard_id)
     clock = flow.around.clock
-    failures = empty_polls = 0
+    # Patience is for shards that had records: of this one nothing is known yet.
+    heard_at, failures = clock.monotonic() - pace.patience_s, 0
     while not flow.stopping.is_set():
         await buffer.wait_room()
         started, asked_at_s = clock.monotonic(), clock.wall()
@@ -59,20 +61,19 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
         except SourceError as error:
             failures += 1
             buffer.asked_at = None
-            if await flow.pause(_report_failure(flow, shard_id, error, failures)):
-                return
+            await anyio.sleep(_report_failure(flow, shard_id, error, failures))
             continue
         buffer.asked_at = None
         if flow.stopping.is_set():
             return  # its records would come behind what the stop has forgotten
         failures = 0
-        empty_polls = 0 if page.records else empty_polls + 1
         outline = newest_outline(page.records)
         newest = None if outline is None else outline[1]
         duration_s = clock.monotonic() - started
         filtered = 0
         if page.records:
-            filtered = buffer.put(page.records, now=clock.monotonic())
+            heard_at = started
+            filtered = buffer.put(page.records, weight=page.bytes, now=clock.monotonic())
         else:
             buffer.note_caught_up(asked_at_s)
         _report_page(flow, shard_id, page, outline, duration_s, buffer, filtered)
@@ -83,10 +84,12 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
             records=len(page.records),
             page_bytes=page.bytes,
             newest_age_s=0.0 if newest is None else clock.wall() - newest,
-            empty_polls=empty_polls,
+            silence_s=started - heard_at,
+            shards=flow.whole.shards,
+            phase=phase,
         )
-        if await flow.pause(delay_s):
-            return
+        # Whoever stops the shard cancels this; an idle shard does little else, so it should cost little.
+        await anyio.sleep(delay_s)
 
 
 def _report_page(

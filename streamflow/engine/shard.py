@@ -48,7 +48,9 @@ class ShardWork:
     _abandoned: int = 0
     _behind_gap: bool = False
     """Records were lost, and the lease says where to go on: not a sink that waits for them."""
-    _heir: str | None = None
+    heir: str | None = None
+    """The worker that is to have the lease when this one stops."""
+    _claimant: str | None = None
     """The worker that asked for the lease."""
     _stop_work: Callable[[], None] | None = None
     """Ends reading and dispatching; what is in flight is finished."""
@@ -59,7 +61,7 @@ class ShardWork:
     def leave(self, *, to: str | None = None) -> None:
         """Begin to let the shard go: what is in flight is finished, the frontier stored, and the lease passed on."""
         if not self.flow.stopping.is_set():
-            self._heir = to
+            self._claimant = to
             self._stop()
 
     def _stop(self) -> None:
@@ -87,7 +89,7 @@ class ShardWork:
             reason, children = await self._work()
         except LeaseLostError as error:
             reason = "lost"
-            flow.repeating.pop(held.shard_id, None)  # what repeats is somebody else's to tell
+            flow.at_risk.pop(held.shard_id, None)  # what repeats is somebody else's to tell
             self.ownership.forget(held, str(error))
         except Exception:
             reason = "failed"
@@ -99,7 +101,7 @@ class ShardWork:
                 self.ownership.abandon(held)
             elif reason in {"stopped", "handed_over", "failed"}:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
-                    await self.ownership.release(held, to=self._heir)
+                    await self.ownership.release(held, to=self._claimant, heir=self.heir)
             flow.around.emit(
                 events.ShardClosed(
                     pipeline=flow.name,
@@ -114,7 +116,7 @@ class ShardWork:
         while True:
             try:
                 if not await self._deliver_all():
-                    return "handed_over" if self._heir else "stopped", ()
+                    return "handed_over" if self._claimant else "stopped", ()
                 break
             except TrimmedError as error:
                 await self._record_gap(str(error), resume=TRIM_HORIZON)
@@ -154,7 +156,8 @@ class ShardWork:
                 await checkpoints.store_last()
             if checkpoints.frontier != held.lease.checkpoint:
                 # The store did not take it: what was delivered behind the stored one comes again.
-                flow.repeating[held.shard_id] = held.lease.checkpoint
+                stored = held.lease.checkpoint
+                flow.at_risk[held.shard_id] = lambda: stored
         if finished and buffer.failure is not None:
             raise buffer.failure
         return finished
@@ -175,6 +178,7 @@ class ShardWork:
             read_ahead=self.flow.around.read_ahead,
             bytes_max=options.buffer_bytes_max,
             accepts=self.flow.accepts,
+            windowed=bool(options.tumbling_window_s),
         )
 
     async def _tend(

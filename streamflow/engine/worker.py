@@ -120,7 +120,7 @@ class Worker:
         return {
             flow.name: {shard_id: str(position) for shard_id, position in sorted(flow.repeating.items())}
             for flow in self.flows
-            if flow.repeating
+            if flow.at_risk
         }
 
     async def _run_flow(self, work: FlowWork) -> None:
@@ -132,9 +132,7 @@ class Worker:
             flow.around.emit(events.PipelineFailed(pipeline=flow.name, error=cause))
             raise cause from None
         finally:
-            flow.around.emit(
-                events.PipelineStopped(pipeline=flow.name, drained=drained, repeating=dict(flow.repeating))
-            )
+            flow.around.emit(events.PipelineStopped(pipeline=flow.name, drained=drained, repeating=flow.repeating))
 
     def _note_started(self) -> None:
         self._waiting_for -= 1
@@ -180,7 +178,7 @@ class FlowWork:
                     await self.ownership.release(held)
                 with suppress(StoreError):
                     await self.ownership.withdraw()
-        return not flow.repeating
+        return not flow.at_risk
 
     async def _work_and_drain(self) -> None:
         flow = self.flow
@@ -189,7 +187,18 @@ class FlowWork:
             await flow.stopping.wait()
             # From here on every shard finishes what it has in flight; what does not end in time is cancelled.
             shards.cancel_scope.deadline = flow.around.clock.monotonic() + flow.around.options.drain_timeout_s
+            self._name_heirs()
             await self.liveness.retire(flow.name)
+
+    def _name_heirs(self) -> None:
+        """Say who is to have each shard: one look of an heir is all it takes then, and nobody reaches for the same one."""
+        if self.flow.around.store.layout is LeaseLayout.KCL_SHARED:
+            return  # workers of the KCL 2.x take what has no owner, or one that is silent
+        # The branches of a shard stay together.
+        first = self.company or self
+        heirs = balance.heirs(first._view(lineage.readable(first.ownership.listed), left_over=frozenset()))
+        for shard_id, work in self.works.items():
+            work.heir = heirs.get(shard_id)
 
     async def _look_after_leases(self, shards: TaskGroup) -> None:
         flow, failures = self.flow, 0
@@ -248,6 +257,7 @@ class FlowWork:
         self._pass_on(rows)
         view = self._view(lineage.readable(rows), left_over=self._was_free)
         self._was_free = view.free
+        flow.shards = len(view.rows)
         await self._take(shards, balance.takes(view))
         await self._ask(view, shards)
         self._note_look(rows, view)

@@ -27,7 +27,15 @@ def concurrency_limit(limit: int) -> Middleware:
         if not slots:
             # Made on first use: a limiter belongs to an event loop, a declaration to none.
             slots.append(anyio.CapacityLimiter(limit))
-        async with slots[0]:
+        limiter = slots[0]
+        try:
+            # Without a turn of the event loop where there is room.
+            limiter.acquire_nowait()
+        except anyio.WouldBlock:
+            await limiter.acquire()
+        try:
             await call_next(batch)
+        finally:
+            limiter.release()
 
     return layer

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anyio
-
+from streamflow.deadlines import TimeLimit
 from streamflow.errors import ConfigError, HandlerTimeoutError
 
 if TYPE_CHECKING:
@@ -25,9 +24,9 @@ def timeout(seconds: float) -> Middleware:
         raise ConfigError(f"timeout({seconds:g}) fails every batch: the time is above 0")
 
     async def layer(batch: Batch, call_next: Handler) -> None:
-        with anyio.move_on_after(seconds) as scope:
+        with TimeLimit(seconds) as limit:
             await call_next(batch)
-        if scope.cancelled_caught:
+        if limit.passed:
             raise HandlerTimeoutError(seconds)
 
     return layer

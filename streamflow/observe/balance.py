@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from streamflow.events import (
     BatchDelivered,
@@ -24,8 +26,7 @@ if TYPE_CHECKING:
 _Moving: TypeAlias = PageRead | BatchDelivered | RecordsDiscarded | RecordsParked | ShardClosed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Balance:
+class Balance(msgspec.Struct, frozen=True, kw_only=True):
     """Records of one pipeline in this process. A record that is read again is polled again."""
 
     polled: int = 0

@@ -482,7 +482,7 @@ ITERATOR_AGE = Metric(
     unit="seconds",
     labels=("pipeline", "shard"),
     meaning="How far reading is behind: age of the newest record read, 0 once a page came back empty, and growing again "
-    "when no page came back for 10 s; 0 for a shard that is read to its end. Grain 1 s.",
+    "when no page came back for 15 s; 0 for a shard that is read to its end. Grain 1 s.",
     remedy="Rising: compare poll errors, failed attempts and handler duration, in this order.",
     fold="max",
 )

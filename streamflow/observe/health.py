@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from streamflow.clock import SystemClock
 from streamflow.errors import DestinationError
 from streamflow.events import (
+    BatchDelivered,
     CheckpointFailed,
     CheckpointStored,
     DestinationFailed,
@@ -133,6 +134,8 @@ class Health:
 
     def __call__(self, event: Event) -> None:
         match event:
+            case BatchDelivered():
+                pass  # what happens most of all says nothing new
             case PageRead():
                 self._polls.end((event.pipeline, event.shard_id))
             case CheckpointStored():

@@ -20,8 +20,10 @@ from streamflow.errors import (
     StreamflowError,
 )
 from streamflow.events import (
+    BatchDelivered,
     BatchFailed,
     CheckpointFailed,
+    CheckpointStored,
     DestinationFailed,
     DiscoveryFailed,
     HeartbeatFailed,
@@ -30,6 +32,7 @@ from streamflow.events import (
     LeaseReleased,
     LeaseTaken,
     LoopBlocked,
+    PageRead,
     ParkingFailed,
     PipelineFailed,
     PipelineStarted,
@@ -78,6 +81,8 @@ class Line:
 def line_of(event: Event, *, log_handler_errors: bool = False) -> Line | None:
     """The line for an event; None for what happens all the time."""
     match event:
+        case BatchDelivered() | PageRead() | CheckpointStored():
+            return None
         case ReadFailed() | BatchFailed() | CheckpointFailed() | DiscoveryFailed() | LoopBlocked():
             return _failure(event, log_handler_errors)
         case RecordsDiscarded() | DestinationFailed() | RecordsParked() | ParkingFailed() | WindowClosed():

@@ -71,9 +71,7 @@ RETENTION_S = 86_400.0
 """DynamoDB Streams keeps records for 24 hours; it cannot be changed."""
 
 _Row: TypeAlias = "tuple[ShardFacts, dict[str, float]]"
-_Delivery: TypeAlias = (
-    BatchDelivered | BatchFailed | RecordsDiscarded | DestinationFailed | RecordsParked | ParkingFailed | WindowClosed
-)
+_Delivery: TypeAlias = BatchFailed | RecordsDiscarded | DestinationFailed | RecordsParked | ParkingFailed | WindowClosed
 _Lease: TypeAlias = (
     CheckpointStored
     | CheckpointFailed
@@ -146,6 +144,8 @@ class Metrics:
                 self._count(catalogue.RECORDS_FILTERED, event.filtered, event.pipeline)
                 self._count(catalogue.BYTES_POLLED, event.bytes, event.pipeline)
                 self._measure(catalogue.POLL_DURATION, event.duration_s, event.pipeline)
+            case BatchDelivered():
+                self._delivered(event)
             case ReadFailed():
                 code = self._series.bounded(catalogue.POLL_ERRORS, event.pipeline, event.code)
                 self._count(catalogue.POLL_ERRORS, 1, event.pipeline, code)
@@ -171,8 +171,7 @@ class Metrics:
             ):
                 self._note_lease(event)
             case (
-                BatchDelivered()
-                | BatchFailed()
+                BatchFailed()
                 | RecordsDiscarded()
                 | DestinationFailed()
                 | RecordsParked()
@@ -201,8 +200,6 @@ class Metrics:
     def _note_delivery(self, event: _Delivery) -> None:
         pipeline = event.pipeline
         match event:
-            case BatchDelivered():
-                self._delivered(event)
             case BatchFailed(invoked=False):
                 self._count(catalogue.ATTEMPTS_NOT_INVOKED, 1, pipeline)
             case BatchFailed():

@@ -1,14 +1,17 @@
 """The counters and histograms of the catalogue, and the bounds on what may become a series.
 
-Families have no registry of their own: `collect` leaves their `_created` series out, which the library can do for the
-whole process only.
+Written on the event loop several times for each batch, and read a few times a minute: so a series is a number, or a list of
+them, and becomes a family of the library's when somebody asks.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+from prometheus_client.utils import floatToGoString
 
 from streamflow.observe.catalogue import OTHER, WORKER, Metric
 
@@ -22,30 +25,45 @@ OPEN_LABEL_VALUES_MAX = 50
 LABEL_LENGTH_MAX = 128
 
 
+class _Distribution:
+    """How many amounts fell into each bucket, the last of which has no upper bound."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Upper bound to how many were not above it, safe from any thread."""
+        bounds = [floatToGoString(bound) for bound in (*self.bounds, float("inf"))]  # type: ignore[no-untyped-call]
+        return list(zip(bounds, accumulate(self.counts.copy()), strict=True))
+
+
 class Series:
-    """Written on the event loop, collected in any thread: the library locks each series."""
+    """Written on the event loop, collected in any thread: a read finds each series as it was at some moment."""
 
     def __init__(self) -> None:
-        self._counters = {m.name: _counter(m) for m in WORKER if m.kind == "counter"}
-        self._histograms = {m.name: _histogram(m) for m in WORKER if m.kind == "histogram"}
-        self._counter_series: dict[tuple[str, ...], Counter] = {}
-        self._histogram_series: dict[tuple[str, ...], Histogram] = {}
+        self._counters: dict[str, dict[tuple[str, ...], float]] = {
+            metric.name: {} if metric.labels else {(): 0} for metric in WORKER if metric.kind == "counter"
+        }
+        self._histograms: dict[str, dict[tuple[str, ...], _Distribution]] = {
+            metric.name: {} for metric in WORKER if metric.kind == "histogram"
+        }
         self._open_values: dict[tuple[str, str], set[str]] = {}
 
     def count(self, metric: Metric, amount: float, *labels: str) -> None:
-        key = (metric.name, *labels)
-        series = self._counter_series.get(key)
-        if series is None:
-            family = self._counters[metric.name]
-            series = self._counter_series[key] = family.labels(*labels) if labels else family
-        series.inc(amount)
+        series = self._counters[metric.name]
+        series[labels] = series.get(labels, 0) + amount
 
     def measure(self, metric: Metric, amount: float, *labels: str) -> None:
-        key = (metric.name, *labels)
-        series = self._histogram_series.get(key)
-        if series is None:
-            series = self._histogram_series[key] = self._histograms[metric.name].labels(*labels)
-        series.observe(amount)
+        series = self._histograms[metric.name]
+        found = series.get(labels)
+        if found is None:
+            found = series[labels] = _Distribution(metric.buckets)
+        found.counts[bisect_left(found.bounds, amount)] += 1
+        found.sum += amount
 
     def bounded(self, metric: Metric, pipeline: str, value: str) -> str:
         """The value as a label; beyond the first 50 of a pipeline they are one."""
@@ -68,10 +86,17 @@ class Series:
                 self.count(metric, 0, pipeline, value)
 
     def collect(self) -> Iterator[Family]:
-        for collector in (*self._counters.values(), *self._histograms.values()):
-            for family in collector.collect():
-                family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
-                yield family
+        for metric in WORKER:
+            if metric.kind == "counter":
+                counter = CounterMetricFamily(family_name(metric), metric.meaning, labels=metric.labels)
+                for labels, value in self._counters[metric.name].copy().items():
+                    counter.add_metric(labels, value)
+                yield counter
+            elif metric.kind == "histogram":
+                histogram = HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
+                for labels, found in self._histograms[metric.name].copy().items():
+                    histogram.add_metric(labels, found.buckets(), found.sum)
+                yield histogram
 
 
 def label(value: str) -> str:
@@ -83,11 +108,3 @@ def label(value: str) -> str:
 def family_name(metric: Metric) -> str:
     """As the library wants it: it adds these ends by itself."""
     return metric.name.removesuffix("_total").removesuffix("_info")
-
-
-def _counter(metric: Metric) -> Counter:
-    return Counter(family_name(metric), metric.meaning, metric.labels, registry=None)
-
-
-def _histogram(metric: Metric) -> Histogram:
-    return Histogram(metric.name, metric.meaning, metric.labels, registry=None, buckets=metric.buckets)

@@ -5,8 +5,10 @@ Written on the event loop, read from any thread: each shard is one immutable sna
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
+from msgspec.structs import replace
 
 from streamflow.events import (
     BatchDelivered,
@@ -31,9 +33,9 @@ if TYPE_CHECKING:
 
 ShardStateName = Literal["reading", "read_failing", "blocked"]
 
-# How long an empty page vouches for being at the tip. Shards are polled four times a second; one that is silent for
-# this long is either polled as rarely on purpose (idle_poll_interval_s) or stalled, and then really may be behind.
-EMPTY_PAGE_VOUCHES_S = 10.0
+# How long an empty page vouches for being at the tip. Idle shards are polled every eleven seconds at most; one that is silent
+# for longer is either polled as rarely on purpose (idle_poll_interval_s) or stalled, and then really may be behind.
+EMPTY_PAGE_VOUCHES_S = 15.0
 
 _ShardEvent: TypeAlias = (
     PageRead
@@ -48,8 +50,7 @@ _ShardEvent: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardFacts:
+class ShardFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One shard at one moment. Times ending in `_at_s` are wall clock."""
 
     pipeline: str

@@ -17,6 +17,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -27,8 +29,7 @@ R = TypeVar("R")
 # --- what to do ------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Invoke(Generic[R]):
+class Invoke(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """Hand these records to the handler, then tell `invoked` what came of it.
 
     `attempt` counts the invocations of the batch from 1. `unchanged`: they are the records of the last invocation.
@@ -39,15 +40,13 @@ class Invoke(Generic[R]):
     unchanged: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Settle(Generic[R]):
+class Settle(msgspec.Struct, Generic[R], frozen=True):
     """The handler is done with these records."""
 
     records: Sequence[R]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Discard(Generic[R]):
+class Discard(msgspec.Struct, Generic[R], frozen=True, kw_only=True):
     """Give these records up; they are settled once a destination has them."""
 
     records: Sequence[R]
@@ -56,8 +55,7 @@ class Discard(Generic[R]):
     """At least 1, also where age came before any invocation (esm.md 3.5)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(msgspec.Struct, frozen=True):
     delay_s: float
 
 
@@ -66,25 +64,21 @@ Action: TypeAlias = "Invoke[R] | Settle[R] | Discard[R] | Pause"
 # --- what came of it -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
+class Succeeded(msgspec.Struct, frozen=True):
     """The handler accepted all records."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(msgspec.Struct, frozen=True):
     """The batch failed as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartlyFailed:
+class PartlyFailed(msgspec.Struct, frozen=True):
     """The records before index `first` of the invoked ones are done; 0 is a failure of the whole batch."""
 
     first: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SomeFailed:
+class SomeFailed(msgspec.Struct, frozen=True, kw_only=True):
     """Single records of the invoked ones are not done, by ascending index; all others are.
 
     `failed` were tried, `refused` never will be taken, and `waiting` were not tried.
@@ -97,8 +91,7 @@ class SomeFailed:
     """The pause that was asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotDelivered:
+class NotDelivered(msgspec.Struct, frozen=True):
     """The records did not reach the handler: come again after `retry_after_s`, or after a backoff where it is None."""
 
     retry_after_s: float | None = None

@@ -93,6 +93,17 @@ def asks(view: View) -> list[Lease]:
     return company + wanted
 
 
+def heirs(view: View) -> dict[str, str]:
+    """Shard to the worker that should have it when `me` leaves: those who have least, in turn; empty if nobody else lives."""
+    counts, others = _counts(view), sorted(view.workers - {view.me})
+    found: dict[str, str] = {}
+    for row in view.rows if others else ():
+        if row.owner == view.me:
+            heir = found[row.shard_id] = min(others, key=counts.__getitem__)
+            counts[heir] += 1
+    return found
+
+
 def _shares(view: View) -> tuple[int, int]:
     """The fewest and the most leases that a worker has in a balanced fleet."""
     lonely, workers = sum(_is_lonely(view, row) for row in view.rows), len(view.workers)

@@ -6,7 +6,6 @@ later (esm.md 2.3). A single record beyond the byte limit still goes, alone.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,18 +32,19 @@ class Batcher:
     """Buffered records of one lane. Times are seconds of any monotonic clock, the same in every call."""
 
     limits: BatchLimits
-    _pages: deque[Sequence[Record]] = field(default_factory=deque)
+    _pages: list[tuple[Sequence[Record], int]] = field(default_factory=list)
+    """Each with the most that its records may have in bytes."""
     _offset: int = 0
     _count: int = 0
     _opened_at: float | None = None
 
-    def add(self, records: Sequence[Record], now: float) -> None:
-        """Buffer a page's records, oldest first."""
+    def add(self, records: Sequence[Record], now: float, *, weight: int) -> None:
+        """Buffer a page's records, oldest first; their JSON has `weight` bytes in all, or less."""
         if not records:
             return
         if self._opened_at is None:
             self._opened_at = now
-        self._pages.append(records)
+        self._pages.append((records, weight))
         self._count += len(records)
 
     def __len__(self) -> int:
@@ -57,10 +57,10 @@ class Batcher:
 
     def truncate(self, count: int) -> None:
         """Keep the oldest `count` of what is buffered."""
-        kept = self._pop(count) if count else ()
+        kept, weight = self._pop(count) if count else ((), 0)
         self._pages.clear()
         self._offset = self._count = 0
-        self._put_back(kept)
+        self._put_back(kept, weight)
         if not kept:
             self._opened_at = None
 
@@ -75,58 +75,65 @@ class Batcher:
             return None
         due_at = self.due_at
         out_of_time = ended or (due_at is not None and now >= due_at)
-        if not out_of_time and self._count < self.limits.records_max and self._bytes_at_most() <= self.limits.bytes_max:
+        if not out_of_time and self._count < self.limits.records_max and self._all_fit():
             return None
-        records, cut_by_bytes = self._cut(min(self._count, self.limits.records_max))
+        records, cut_by_bytes, weight = self._cut(min(self._count, self.limits.records_max))
         if not out_of_time and not cut_by_bytes and len(records) < self.limits.records_max:
-            self._put_back(records)
+            self._put_back(records, weight)
             return None
         if not self._count:
             self._opened_at = None
         return records
 
-    def _bytes_at_most(self) -> int:
-        return EVENT_ENVELOPE_BYTES + sum(
-            sum([len(record.json) for record in page]) + len(page) * self.limits.overhead_bytes for page in self._pages
-        )
+    def _all_fit(self) -> bool:
+        return self._fits(self._count, sum([weight for _, weight in self._pages]))
 
-    def _cut(self, count: int) -> tuple[Sequence[Record], bool]:
-        records = self._pop(count)
-        limit = self.limits.bytes_max - EVENT_ENVELOPE_BYTES
-        sizes = [len(record.json) for record in records]
-        if sum(sizes) + len(sizes) * self.limits.overhead_bytes <= limit:
-            return records, False
-        total = 0
-        for index, size in enumerate(sizes):
-            total += size + self.limits.overhead_bytes
-            if total > limit:
+    def _fits(self, count: int, weight: int) -> bool:
+        """Whether so many records are sure to be within the limit, without a look at each."""
+        limits = self.limits
+        return EVENT_ENVELOPE_BYTES + weight + count * limits.overhead_bytes <= limits.bytes_max
+
+    def _cut(self, count: int) -> tuple[Sequence[Record], bool, int]:
+        """The oldest `count` or as many as fit, whether that is less, and the most that they have in bytes."""
+        records, weight = self._pop(count)
+        if self._fits(count, weight):
+            return records, False, weight
+        total = EVENT_ENVELOPE_BYTES
+        for index, record in enumerate(records):
+            total += len(record.json) + self.limits.overhead_bytes
+            if total > self.limits.bytes_max:
                 kept = max(1, index)
-                self._put_back(records[kept:])
-                return records[:kept], True
-        return records, False
+                rest = records[kept:]
+                self._put_back(rest, sum([len(record.json) for record in rest]))
+                return records[:kept], True, weight
+        return records, False, weight
 
-    def _pop(self, count: int) -> Sequence[Record]:
-        first = self._pages[0]
+    def _pop(self, count: int) -> tuple[Sequence[Record], int]:
+        first, weight = self._pages[0]
         if self._offset == 0 and len(first) == count:
             self._count -= count
-            return self._pages.popleft()
+            del self._pages[0]
+            return first, weight
         taken: list[Record] = []
+        weights = 0
         while len(taken) < count:
-            page = self._pages[0]
+            page, weight = self._pages[0]
             part = page[self._offset : self._offset + count - len(taken)]
             taken.extend(part)
+            weights += weight
             self._offset += len(part)
             if self._offset == len(page):
-                self._pages.popleft()
+                del self._pages[0]
                 self._offset = 0
         self._count -= count
-        return tuple(taken)
+        return tuple(taken), weights
 
-    def _put_back(self, records: Sequence[Record]) -> None:
+    def _put_back(self, records: Sequence[Record], weight: int) -> None:
         if not records:
             return
         if self._offset:
-            self._pages[0] = self._pages[0][self._offset :]
+            page, of_page = self._pages[0]
+            self._pages[0] = page[self._offset :], of_page
             self._offset = 0
-        self._pages.appendleft(records)
+        self._pages.insert(0, (records, weight))
         self._count += len(records)

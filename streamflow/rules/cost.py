@@ -1,17 +1,20 @@
 """What a fleet calls in a second while nothing happens to it, and what that costs in a month; formulas, no measurements.
 
-A shard is busy while every poll of it brings records, and idle once its polls have slowed down. Starts, hand-overs, retries
-and dead letters come on top.
+A shard is busy while every poll of it brings records, and idle once its polls have slowed down as far as they will. What is
+between, starts, hand-overs, retries and dead letters come on top.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from streamflow.leases import LeaseLayout
 from streamflow.rules.balance import listing_interval_s
+
+if TYPE_CHECKING:
+    from streamflow.rules.pacing import PollPace
 
 MONTH_S = 2_628_000.0
 GET_RECORDS_FREE = 2_500_000
@@ -52,8 +55,7 @@ class Fleet:
     """With those of shards that ended and are still listed, and the stream's own."""
     busy_share: float
     """Of the shards, or of the time of each; 0..1."""
-    poll_interval_s: float
-    idle_poll_interval_s: float | None
+    pace: PollPace
     checkpoint_interval_s: float
     lease_duration_s: float
     layout: LeaseLayout
@@ -62,6 +64,16 @@ class Fleet:
     @property
     def native(self) -> bool:
         return self.layout is LeaseLayout.NATIVE
+
+    @property
+    def idle_pause_s(self) -> float:
+        """Between two polls of an idle shard, on average."""
+        return self.pace.idle_pause_s(shards=self.shards, phase=0.5)
+
+    @property
+    def idle_pause_max_s(self) -> float:
+        """How long the first record of an idle shard may wait to be read."""
+        return self.pace.idle_pause_s(shards=self.shards, phase=1.0)
 
 
 class Calls(NamedTuple):
@@ -100,13 +112,12 @@ def calls(fleet: Fleet) -> Calls:
     """What the engine does: see `rules.pacing`, `engine.checkpoints`, `engine.heartbeats` and `engine.renewals`."""
     busy = fleet.shards * fleet.busy_share
     idle = fleet.shards - busy
-    idle_interval_s = max(fleet.poll_interval_s, fleet.idle_poll_interval_s or fleet.poll_interval_s)
     # What moves seldom is stored when it moves.
-    checkpoint_interval_s = max(fleet.checkpoint_interval_s, fleet.poll_interval_s)
+    checkpoint_interval_s = max(fleet.checkpoint_interval_s, fleet.pace.interval_s)
     listings = _listings(fleet)
     beat_s = fleet.lease_duration_s / _WRITES_PER_LEASE_DURATION
     return Calls(
-        polls=busy / fleet.poll_interval_s + idle / idle_interval_s,
+        polls=busy / fleet.pace.interval_s + idle / fleet.idle_pause_s,
         heartbeats=fleet.workers / beat_s if fleet.native else 0.0,
         renewals=0.0
         if fleet.native

@@ -6,7 +6,6 @@ Invariant: `position` never passes a record that was admitted to a lane and is n
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 class _Lane:
     """What a lane has to settle: the ordinals of its records, run by run, from `offset` of the first run on."""
 
-    runs: deque[Sequence[int]] = field(default_factory=deque)
+    runs: list[Sequence[int]] = field(default_factory=list)
     offset: int = 0
 
     def settle(self, count: int) -> int:
@@ -38,7 +37,7 @@ class _Lane:
             count -= step
             last = run[self.offset - 1]
             if self.offset == len(run):
-                self.runs.popleft()
+                del self.runs[0]
                 self.offset = 0
         return last
 
@@ -57,15 +56,18 @@ class _Page:
 class Frontier:
     """The state of one shard: every record that was read has an ordinal, in stream order."""
 
-    __slots__ = ("_admitted", "_lanes", "_newest_settled", "_pages", "_passed", "_position")
+    __slots__ = ("_admitted", "_lanes", "_newest_settled", "_pages", "_passed", "_position", "unsettled_from")
 
     def __init__(self, start: Position, *, lanes: int = 1) -> None:
         self._position = start
         self._lanes = [_Lane() for _ in range(lanes)]
-        self._pages: deque[_Page] = deque()
+        # Lists: a few pages at most, and an idle shard has many of these and nothing in them.
+        self._pages: list[_Page] = []
         self._admitted = 0
         self._passed = 0  # ordinals below this one count in `_position`
         self._newest_settled = -1
+        self.unsettled_from = 0
+        """The ordinal of the oldest unsettled record, or of the next one to come: grows as the frontier moves."""
 
     def admit(self, records: Sequence[Record], lanes: Sequence[Sequence[int]], *, weight: int = 0) -> None:
         """Take note of a page, oldest record first; `lanes` has the places in the page that each lane is to settle.
@@ -82,6 +84,7 @@ class Frontier:
                 lane.runs.append(range(start + places.start, start + places.stop))
             elif places:
                 lane.runs.append([start + place for place in places])
+        self._note_oldest()
 
     def settle(self, lane: int, count: int) -> None:
         """The lane is done with the `count` oldest of its records.
@@ -91,11 +94,12 @@ class Frontier:
         """
         if count:
             self._newest_settled = max(self._newest_settled, self._lanes[lane].settle(count))
+            self._note_oldest()
 
-    @property
-    def unsettled_from(self) -> int:
-        """The ordinal of the oldest unsettled record, or of the next one to come: grows as the frontier moves."""
-        return min([lane.runs[0][lane.offset] for lane in self._lanes if lane.runs], default=self._admitted)
+    def _note_oldest(self) -> None:
+        self.unsettled_from = min(
+            [lane.runs[0][lane.offset] for lane in self._lanes if lane.runs], default=self._admitted
+        )
 
     @property
     def ahead(self) -> bool:
@@ -107,7 +111,7 @@ class Frontier:
         until = self.unsettled_from
         weight = 0
         while self._pages and self._pages[0].start + len(self._pages[0].records) <= until:
-            page = self._pages.popleft()
+            page = self._pages.pop(0)
             self._pass(page, len(page.records))
             weight += page.weight
         return weight

@@ -1,10 +1,10 @@
 """How long shards had no living owner, from looks at the store's rows. Pure: rows and times are passed in.
 
 A shard counts as unowned while its row is ACTIVE, could be read (each parent's row is there and not ACTIVE any more), and
-names no owner, or one that was killed, is paused, or has ended. The time counts from the signal that took the owner, and
-for a row without an owner from the first look at it; it ends with the look that found a living owner. So a span is too
-long by up to one interval between looks, and never too short by more than that. After an
-outage of the store it begins anew.
+names no owner, or one that was killed, is paused, has ended, or has not taken yet what was passed on to it. The time counts
+from the signal that took the owner, else from the first look at such a row; it ends with the look that found a living owner.
+So a span is too long by up to one interval between looks, and never too short by more than that. After an outage of the
+store it begins anew.
 
 A pause outlasts the lease: a worker that goes on has lost what it had, and owns a shard again from its next take on, which
 is another epoch.
@@ -77,7 +77,7 @@ class Spans:
             self._close(shard_id, at_s)
 
     def _is_owned(self, row: Lease) -> bool:
-        if row.owner is None or self.gone_since_s(row.owner) is not None:
+        if row.owner is None or row.owner == row.claimant or self.gone_since_s(row.owner) is not None:
             return False
         known = self._open.get(row.shard_id)
         return known is None or (known.owner, known.epoch) != (row.owner, row.epoch)
@@ -90,7 +90,7 @@ class Spans:
             self._close(row.shard_id, at_s if gone_s is None else gone_s)
             known = None
         if known is None:
-            cause: Cause = "free" if row.owner is None else "fault"
+            cause: Cause = "free" if gone_s is None else "fault"
             since_s = at_s if gone_s is None else gone_s
             self._open[row.shard_id] = _Unowned(owner=row.owner, epoch=row.epoch, cause=cause, since_s=since_s)
 

@@ -70,6 +70,14 @@ def test_a_released_row_counts_from_the_first_look() -> None:
     assert lengths(looked) == {"free": 0.5}
 
 
+def test_a_row_that_was_passed_on_is_unowned_until_it_is_taken() -> None:
+    looked = spans()
+    looked.look([replace(row("a", "one"), claimant="one")], 2.0)
+    assert looked.look([replace(row("a", "one"), claimant="one")], 2.2) == 1
+    assert looked.look([row("a", "one", epoch=2)], 2.6) == 0
+    assert lengths(looked) == {"free": pytest.approx(0.6)}
+
+
 def test_a_row_that_lost_its_dead_owner_is_still_unowned_since_the_kill() -> None:
     looked = spans({"dead": 2.0})
     looked.look([row("a", "dead")], 2.5)

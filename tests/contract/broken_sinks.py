@@ -9,7 +9,6 @@ import math
 import threading
 import time
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 from socket import socket
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ import anyio.abc
 import anyio.lowlevel
 import orjson
 from journal_sink import Connections, JournalSettings, JournalWriter, TransactionalJournalWriter, journal
+from msgspec.structs import replace
 from pydantic import ConfigDict
 from reference_sinks import (
     LOG,

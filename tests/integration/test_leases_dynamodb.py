@@ -12,7 +12,8 @@ import pytest
 
 from kept import Command
 from leased_rows import STREAM_ARN, row
-from streamflow.cli import letters, resetting
+from streamflow import plugins
+from streamflow.cli import resetting
 from streamflow.leases import STREAM_ROW, LeaseState
 from streamflow.positions import SHARD_END, Position
 from streamflow.stores.dynamodb.store import open_dynamodb_store
@@ -72,7 +73,7 @@ def _wake(endpoint: str) -> None:
 
 @pytest.fixture
 def table(ministack: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Table:
-    monkeypatch.setattr(letters, "open_store", open_dynamodb_store)
+    monkeypatch.setattr(plugins, "open_store", open_dynamodb_store)
     monkeypatch.setattr(resetting, "configure_logging", lambda *_: None)
     monkeypatch.setattr("getpass.getuser", lambda: "ann")
     return Table(ministack, Command(capsys))

@@ -29,12 +29,16 @@ def limits(records_max: int = 10, bytes_max: int = 6_291_456, window_s: float = 
     )
 
 
+def weight(records: Sequence[Record]) -> int:
+    return sum(len(each.json) for each in records)
+
+
 pages = st.lists(st.lists(st.integers(0, 400), max_size=12), max_size=12)
 
 
-@given(pages, st.integers(1, 9), st.integers(300, 3_000), st.sampled_from([0.0, 5.0]))
+@given(pages, st.integers(1, 9), st.integers(300, 3_000), st.sampled_from([0.0, 5.0]), st.sampled_from([0, 200, 5_000]))
 def test_every_record_comes_once_in_order_within_the_limits(
-    sizes: list[list[int]], records_max: int, bytes_max: int, window_s: float
+    sizes: list[list[int]], records_max: int, bytes_max: int, window_s: float, beside: int
 ) -> None:
     batcher = Batcher(limits(records_max, bytes_max, window_s))
     expected: list[Record] = []
@@ -42,7 +46,7 @@ def test_every_record_comes_once_in_order_within_the_limits(
     for page in sizes:
         records = [record(len(expected) + place, size) for place, size in enumerate(page)]
         expected.extend(records)
-        batcher.add(records, 0.0)
+        batcher.add(records, 0.0, weight=weight(records) + beside)
         while (batch := batcher.take(0.0)) is not None:
             taken.append(batch)
     while (batch := batcher.take(100.0, ended=True)) is not None:
@@ -62,13 +66,13 @@ def test_measured_event_bytes_are_those_of_the_encoded_event(sizes: list[int]) -
 
 def test_without_window_what_a_poll_returned_goes_at_once() -> None:
     batcher = Batcher(limits())
-    batcher.add([record(1)], 0.0)
+    batcher.add([record(1)], 0.0, weight=500)
     assert len(batcher.take(0.0) or ()) == 1
 
 
 def test_vector_13_two_full_batches_at_once_and_the_fifth_after_the_window() -> None:
     batcher = Batcher(limits(records_max=2, window_s=5.0))
-    batcher.add([record(number) for number in range(5)], 0.0)
+    batcher.add([record(number) for number in range(5)], 0.0, weight=2_500)
     assert len(batcher.take(0.0) or ()) == 2
     batcher.restart_window(0.02)
     assert len(batcher.take(0.02) or ()) == 2
@@ -81,12 +85,20 @@ def test_vector_13_two_full_batches_at_once_and_the_fifth_after_the_window() -> 
 
 def test_bytes_close_a_batch_before_its_window() -> None:
     batcher = Batcher(limits(records_max=100, bytes_max=1_000, window_s=60.0))
-    batcher.add([record(number, 300) for number in range(4)], 0.0)
+    records = [record(number, 300) for number in range(4)]
+    batcher.add(records, 0.0, weight=weight(records))
     assert len(batcher.take(0.0) or ()) == 2
+
+
+def test_a_page_that_is_larger_than_its_records_closes_no_batch() -> None:
+    batcher = Batcher(limits(records_max=100, bytes_max=1_000, window_s=60.0))
+    batcher.add([record(1)], 0.0, weight=5_000)
+    assert batcher.take(0.0) is None
+    assert len(batcher.take(60.0) or ()) == 1
 
 
 def test_one_record_beyond_the_limit_goes_alone() -> None:
     batcher = Batcher(limits(bytes_max=1_000))
-    batcher.add([record(1, 5_000), record(2)], 0.0)
+    batcher.add([record(1, 5_000), record(2)], 0.0, weight=10_000)
     assert [r.sequence_number[-1] for r in batcher.take(0.0) or ()] == ["1"]
     assert [r.sequence_number[-1] for r in batcher.take(0.0) or ()] == ["2"]

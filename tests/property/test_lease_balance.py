@@ -115,6 +115,22 @@ def test_a_request_that_is_pending_counts_as_a_lease() -> None:
     assert balance.asks(seen) == []
 
 
+@given(fleets())
+def test_who_leaves_gives_everything_to_those_who_have_least(fleet: tuple[list[str], list[Lease]]) -> None:
+    living, rows = fleet
+    me, *others = living
+    mine = {each.shard_id for each in rows if each.owner == me}
+    found = balance.heirs(view(me, living, rows))
+    if not others:
+        assert found == {}
+        return
+    assert found.keys() == mine
+    before = Counter(each.owner for each in rows if each.owner in others)
+    after = before + Counter(found.values())
+    # Nobody gets a lease while somebody else has less.
+    assert all(after[heir] <= min(after[other] for other in others) + 1 for heir in found.values())
+
+
 def test_a_shard_that_could_not_be_read_is_not_asked_for() -> None:
     rows = [row(1, "them"), row(2, "them"), row(3, "them"), row(4, "them")]
     look = view("me", ["me", "them"], rows)

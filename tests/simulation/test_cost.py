@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import msgspec
@@ -19,6 +19,7 @@ from streamflow.leases import STREAM_ROW, WORKERS, Lease, LeaseKey, LeaseLayout,
 from streamflow.protocols import Page, Pin, StreamInfo
 from streamflow.records import Record, Shard
 from streamflow.rules.cost import Calls, Fleet, calls
+from streamflow.rules.pacing import PollPace
 from streamflow.stores.memory import MemoryStore
 from virtual import VirtualLoop
 from world import FaultyStore, World
@@ -44,22 +45,24 @@ def anyio_backend() -> tuple[str, dict[str, object]]:
 
 @dataclass(eq=False)
 class SteadySource:
-    """Open shards of which the first ones have a record at every poll, below six generations that ended without any."""
+    """Open shards of which the first ones have a record at every poll, below generations that ended without any."""
 
     clock: VirtualClock
     shards_open: int
     shards_busy: int
+    generations: int
     counts: Counter[str]
+    polled_at: list[float] = field(default_factory=list)
     _listed: dict[str, Shard] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for number in range(self.shards_open):
-            for generation in range(GENERATIONS):
+            for generation in range(self.generations):
                 self._listed[f"{number:03}-{generation}"] = Shard(
                     stream_arn=STREAM_ARN,
                     shard_id=f"{number:03}-{generation}",
                     parents=(f"{number:03}-{generation - 1}",) if generation else (),
-                    closed=generation < GENERATIONS - 1,
+                    closed=generation < self.generations - 1,
                 )
 
     async def describe(self) -> StreamInfo:
@@ -92,6 +95,7 @@ class SteadyReader:
     async def read(self, *, records_max: int) -> Page:
         await anyio.lowlevel.checkpoint()
         self._source.counts["polls"] += 1
+        self._source.polled_at.append(self._source.clock.monotonic())
         if self._shard.closed:
             return Page(records=(), bytes=0, ended=True)
         if not self._source.is_busy(self._shard):
@@ -142,11 +146,18 @@ async def deliver(batch: Batch) -> None:
     pass
 
 
-async def counted(fleet: Fleet, *, for_s: float) -> Counter[str]:
+class Counted(NamedTuple):
+    calls: Counter[str]
+    polled_at: list[float]
+    """Of each poll, in seconds."""
+
+
+async def counted(fleet: Fleet, *, for_s: float, settling_s: float = SETTLING_S) -> Counted:
     """Run the fleet until it is settled, and count what it calls from then on."""
     counts: Counter[str] = Counter()
     world = World()
-    source = SteadySource(world.clock, fleet.shards, round(fleet.shards * fleet.busy_share), counts)
+    busy, generations = round(fleet.shards * fleet.busy_share), (fleet.lease_rows - 1) // fleet.shards
+    source = SteadySource(world.clock, fleet.shards, busy, generations, counts)
     store = CountingStore(fleet.layout, counts)
     found: Counter[str] = Counter()
     async with anyio.create_task_group() as tasks:
@@ -156,8 +167,10 @@ async def counted(fleet: Fleet, *, for_s: float) -> Counter[str]:
                 source,
                 deliver,
                 store=store,
-                poll_interval_s=fleet.poll_interval_s,
-                idle_poll_interval_s=fleet.idle_poll_interval_s,
+                poll_interval_s=fleet.pace.interval_s,
+                polling=fleet.pace.polling,
+                idle_poll_interval_s=fleet.pace.idle_interval_s,
+                idle_polls_per_s_max=fleet.pace.idle_polls_per_s_max,
                 checkpoint_interval_s=fleet.checkpoint_interval_s,
             )
             options = WorkerOptions(
@@ -167,44 +180,45 @@ async def counted(fleet: Fleet, *, for_s: float) -> Counter[str]:
             )
             flow.around = replace(flow.around, options=options)
             tasks.start_soon(Worker([flow]).run)
-        await anyio.sleep(SETTLING_S)
+        await anyio.sleep(settling_s)
         rows = [row for row in await store.inner.list("p", STREAM_ARN) if row.shard_id != STREAM_ROW]
         assert len(rows) + 1 == fleet.lease_rows
         unfinished = [row for row in rows if row.state is LeaseState.ACTIVE]
         assert len(unfinished) == fleet.shards
         assert len({row.owner for row in unfinished} - {None}) == fleet.workers
         counts.clear()
+        source.polled_at.clear()
         await anyio.sleep(for_s)
         found += counts
         tasks.cancel_scope.cancel()
-    return found
+    return Counted(found, source.polled_at)
 
 
-def fleet(**options: object) -> Fleet:
+def fleet(*, generations: int = GENERATIONS, **options: object) -> Fleet:
     values = {
         "shards": 6,
         "workers": 1,
         "busy_share": 0.5,
-        "poll_interval_s": 0.25,
-        "idle_poll_interval_s": None,
+        "pace": PollPace(interval_s=0.25),
         "checkpoint_interval_s": 1.0,
         "lease_duration_s": 10.0,
         "layout": LeaseLayout.NATIVE,
         **options,
     }
-    return Fleet(lease_rows=int(str(values["shards"])) * GENERATIONS + 1, **values)  # type: ignore[arg-type]
+    return Fleet(lease_rows=int(str(values["shards"])) * generations + 1, **values)  # type: ignore[arg-type]
 
 
 FLEETS = {
     "one worker": fleet(),
     "three workers": fleet(workers=3),
     "all idle": fleet(workers=2, busy_share=0.0),
-    "all busy": fleet(workers=2, busy_share=1.0, poll_interval_s=0.5),
-    "cost mode": fleet(workers=2, shards=8, busy_share=0.25, idle_poll_interval_s=10.0),
-    "seldom stored": fleet(workers=2, checkpoint_interval_s=5.0, poll_interval_s=1.0),
-    "polled seldom": fleet(workers=2, poll_interval_s=2.0),
+    "all busy": fleet(workers=2, busy_share=1.0, pace=PollPace(interval_s=0.5)),
+    "cost mode": fleet(workers=2, shards=8, busy_share=0.25, pace=PollPace(interval_s=0.25, polling="cost")),
+    "never idle": fleet(workers=2, pace=PollPace(interval_s=0.25, idle_interval_s=0.25)),
+    "seldom stored": fleet(workers=2, checkpoint_interval_s=5.0, pace=PollPace(interval_s=1.0)),
+    "polled seldom": fleet(workers=2, pace=PollPace(interval_s=2.0)),
     "long leases": fleet(workers=3, lease_duration_s=30.0),
-    "many rows": fleet(workers=2, shards=60, busy_share=0.05, poll_interval_s=1.0, idle_poll_interval_s=20.0),
+    "many rows": fleet(workers=2, shards=60, busy_share=0.05, pace=PollPace(interval_s=1.0, idle_interval_s=20.0)),
 }
 
 
@@ -213,7 +227,7 @@ FLEETS = {
 async def test_calls_are_those_of_the_formulas(name: str, layout: LeaseLayout) -> None:
     planned = replace(FLEETS[name], layout=layout)
     for_s = 150.0
-    found, expected = await counted(planned, for_s=for_s), calls(planned)
+    found, expected = (await counted(planned, for_s=for_s)).calls, calls(planned)
     for what in set(Calls._fields) - {"describes"}:
         assert found[what] / for_s == pytest.approx(getattr(expected, what), rel=0.05, abs=1e-9), what
     # Nothing else is called again and again.
@@ -221,9 +235,44 @@ async def test_calls_are_those_of_the_formulas(name: str, layout: LeaseLayout) -
 
 
 async def test_the_stream_is_listed_as_often_as_the_formulas_say() -> None:
-    planned = fleet(workers=3, shards=3, busy_share=0.0, idle_poll_interval_s=60.0, audit_interval_s=60.0)
+    pace = PollPace(interval_s=0.25, idle_interval_s=60.0)
+    planned = fleet(workers=3, shards=3, busy_share=0.0, pace=pace, audit_interval_s=60.0)
     for_s = 1_800.0
-    found = await counted(planned, for_s=for_s)
+    found = (await counted(planned, for_s=for_s)).calls
     pages = -(-planned.lease_rows // 100)
     by_audits = calls(planned).describes - planned.shards / (4 * 3_600.0)
     assert found["listings of the stream"] * pages / for_s == pytest.approx(by_audits, rel=0.05)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("busy", [0, 20])
+async def test_two_workers_poll_a_thousand_idle_shards_as_often_as_they_may(busy: int) -> None:
+    pace = PollPace(interval_s=0.25, polling="cost", idle_polls_per_s_max=50.0)
+    planned = fleet(workers=2, shards=1_000, busy_share=busy / 1_000, pace=pace, generations=1)
+    for_s = 60.0
+    found = await counted(planned, for_s=for_s, settling_s=60.0)
+    assert found.calls["polls"] / for_s == pytest.approx(calls(planned).polls, rel=0.02)
+    # Busy shards are polled at their own pace, beside what the idle ones may cost.
+    idle_polls = found.calls["polls"] - busy * 4 * for_s
+    assert 0.9 * 50 < idle_polls / for_s <= 50
+    # They do not come in bursts, though all shards were opened in one moment.
+    in_a_second = Counter(int(at) for at in found.polled_at)
+    assert max(in_a_second.values()) < 2 * 50 + busy * 8
+
+
+@pytest.mark.parametrize("options", [{}, {"polling": "cost"}, {"polling": "cost", "idle_polls_per_s_max": 0.05}])
+async def test_the_first_record_of_an_idle_shard_waits_no_longer_than_is_said(options: dict[str, Any]) -> None:
+    world, waits = World(shards=1), list[float]()
+    async with world.working(**options) as worker:
+        for number in range(20):
+            await anyio.sleep(300 + 7.3 * number)
+            for key in (f"first-{number}", f"second-{number}"):
+                written_at = world.clock.monotonic()
+                world.write(key)
+                await world.until(world.everything_delivered)
+                waits.append(world.clock.monotonic() - written_at)
+        longest_s = worker.flows[0].options.pace.idle_pause_s(shards=1, phase=1.0)
+    first, second = waits[::2], waits[1::2]
+    # `until` looks every 0.05 s.
+    assert 0.5 * longest_s < max(first) <= longest_s + 0.1
+    assert max(second) <= 0.25 + 0.1

@@ -1,17 +1,22 @@
-"""The pure parts of the benchmarks: what is computed from measurements, and that the replayed bytes are a real stream."""
+"""The harness of the benchmarks: what is computed from measurements, and which contenders run. Nothing is timed."""
 
 from __future__ import annotations
 
-import zlib
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
 
-from benchmarks import report
+from benchmarks import harness, report
+from benchmarks.__main__ import CLAIMS, GROUPS, named
 from benchmarks.claims import Claim, Contender, Goal, Measurement, Verdict, summarise
-from benchmarks.harness import PROFILES, environment
-from benchmarks.replay_server import RefusedError, answer
-from benchmarks.replay_stream import RECORDS_PER_PAGE, Shape, Template, parse_iterator
+from benchmarks.harness import PROFILES, Cores, Profile, environment, sharing
+from benchmarks.replay_stream import Shape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MACHINE = {"cores": 2, "cpu": "a processor", "python": "3.11.7", "system": "Linux x86_64"}
 
@@ -82,6 +87,13 @@ def test_every_goal_that_is_not_met_has_a_line() -> None:
         "speed: 20.0x the peer, the goal is 25x or more",
         "speed: 5.0x from floor, the goal is 4x or less",
     ]
+
+
+def test_a_figure_above_its_goal_is_not_met() -> None:
+    goal = Goal(figure_max=150)
+    assert verdict(ours=150, peer=1, floor=1, goal=goal, less_is_better=True).unmet() == []
+    (line,) = verdict(ours=160, peer=1, floor=1, goal=goal, less_is_better=True).unmet()
+    assert line == "speed: 160 records/s, the goal is 150 or less"
 
 
 def test_a_goal_without_a_peer_is_not_met() -> None:
@@ -155,97 +167,97 @@ def test_contenders_see_nothing_of_this_machines_aws_settings(monkeypatch: pytes
     assert found["AWS_ENDPOINT_URL"] == "http://127.0.0.1:1"
 
 
-# --- the replayed stream ---------------------------------------------------------------------------------------------
-
-SHAPE = Shape(2, 3)
+# --- which contenders run --------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def template() -> Template:
-    return Template()
+async def other_work(url: str, shape: Shape) -> Measurement:
+    raise AssertionError(f"nothing is run in these tests: {url} {shape}")
 
 
-def read(template: Template, shard: int, page: int) -> dict[str, list[dict[str, dict[str, str]]]]:
-    content: dict[str, list[dict[str, dict[str, str]]]] = orjson.loads(
-        b"".join(template.page(SHAPE, shard, page).parts)
+def claim_of(name: str, *, ours: Contender, peer: Contender | None = None, **members: Any) -> Claim:
+    peers = () if peer is None else (peer,)
+    return Claim(name=name, words="", unit="records/s", ours=ours, peers=peers, floors=(), goal=Goal(), **members)
+
+
+def run_all(claims: list[Claim], monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], list[Verdict]]:
+    """Names of the contenders that ran, in order, and what came of it; each is faster than the one before."""
+    ran: list[str] = []
+
+    def contend(
+        contender: Contender, shape: Shape, url: str, cores: Cores, target: Mapping[str, str], *, expected: int
+    ) -> Measurement:
+        assert expected == shape.records
+        ran.append(contender.name)
+        return Measurement(count=len(ran), wall_s=1, cpu_s=1)
+
+    monkeypatch.setattr(harness, "contend", contend)
+    profile = Profile(rounds=2, volume=1)
+    return ran, harness.measure(claims, profile, "http://127.0.0.1:1", Cores(contender=0, server=1))
+
+
+def test_a_contender_of_two_claims_runs_once_in_a_round_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    peer, other = contender("peer"), Contender(name="other", work=other_work, pages=10)
+    ran, verdicts = run_all(
+        [claim_of("a", ours=other, peer=peer), claim_of("b", ours=contender("bigger", pages=20), peer=peer)],
+        monkeypatch,
     )
-    return content
+    assert ran == ["peer", "other", "bigger"] * 2
+    assert [verdict.claim.name for verdict in verdicts] == ["a", "b"]
+    figures = [{name: list(summary.rounds) for name, summary in each.summaries.items()} for each in verdicts]
+    assert figures == [{"peer": [1, 4], "other": [2, 5]}, {"peer": [1, 4], "bigger": [3, 6]}]
 
 
-def test_a_page_has_a_thousand_records_of_about_770_bytes(template: Template) -> None:
-    assert len(read(template, 0, 0)["Records"]) == RECORDS_PER_PAGE
-    assert 750 <= len(template.page(SHAPE, 0, 0)) / RECORDS_PER_PAGE <= 790
+def test_claims_without_a_contender_in_common_run_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran, _ = run_all([claim_of("a", ours=contender("a")), claim_of("b", ours=contender("b", pages=20))], monkeypatch)
+    assert ran == ["a", "a", "b", "b"]
 
 
-def test_sequence_numbers_grow_within_a_shard_and_event_ids_are_unique_in_the_stream(template: Template) -> None:
-    shards = [[r for page in range(SHAPE.pages) for r in read(template, shard, page)["Records"]] for shard in (0, 1)]
-    for records in shards:
-        numbers = [int(record["dynamodb"]["SequenceNumber"]) for record in records]
-        assert numbers == sorted(set(numbers))
-    ids = [str(record["eventID"]) for records in shards for record in records]
-    assert len(set(ids)) == SHAPE.records
-    assert {len(event_id) for event_id in ids} == {32}
+def test_claims_are_together_when_a_third_has_a_contender_of_each() -> None:
+    first, second = contender("first", pages=1), contender("second", pages=2)
+    claims = [
+        claim_of("a", ours=first),
+        claim_of("b", ours=second),
+        claim_of("c", ours=contender("c", pages=3)),
+        claim_of("d", ours=first, peer=second),
+    ]
+    groups = sharing(claims, PROFILES["full"])
+    assert [[claim.name for claim in group] for group in groups] == [["c"], ["b", "a", "d"]]
 
 
-@pytest.mark.parametrize(("shard", "page"), [(0, 0), (0, 2), (1, 1), (1, 2)])
-def test_the_checksum_put_together_from_digits_is_that_of_the_bytes(template: Template, shard: int, page: int) -> None:
-    body = template.page(SHAPE, shard, page)
-    assert body.crc32 == zlib.crc32(b"".join(body.parts))
+def test_other_records_and_a_target_of_its_own_make_it_another_contender() -> None:
+    ours = contender("ours")
+    claims = [
+        claim_of("plain", ours=ours),
+        claim_of("small", ours=ours, content="small"),
+        claim_of("file", ours=ours, serve=lambda _: nullcontext({})),
+        claim_of("queue", ours=ours, serve=lambda _: nullcontext({})),
+    ]
+    assert len(sharing(claims, PROFILES["full"])) == 4
 
 
-def test_following_the_iterators_reads_every_page_once_and_ends(template: Template) -> None:
-    request = {"StreamArn": SHAPE.stream_arn, "ShardId": SHAPE.shard_id(1), "ShardIteratorType": "TRIM_HORIZON"}
-    iterator: str | None = reply(template, "GetShardIterator", request)["ShardIterator"]
-    seen = []
-    while iterator:
-        seen.append(parse_iterator(iterator))
-        iterator = reply(template, "GetRecords", {"ShardIterator": iterator}).get("NextShardIterator")
-    assert seen == [(SHAPE, 1, page) for page in range(SHAPE.pages)]
+def test_a_quick_run_leaves_out_what_says_so() -> None:
+    slow = replace(contender("slow"), quick=False)
+    claim = replace(
+        verdict(ours=1, peer=1, floor=1).claim,
+        peers=(contender("peer"), slow),
+        floors=(contender("floor"), slow),
+        ceiling=slow,
+    )
+    assert PROFILES["full"].claim(claim) is claim
+    assert [each.name for each in PROFILES["quick"].claim(claim).contenders] == ["peer", "ours", "floor"]
 
 
-def reply(template: Template, operation: str, request: dict[str, str]) -> dict[str, str]:
-    content: dict[str, str] = orjson.loads(b"".join(answer(template, operation, request).parts))
-    return content
+def test_a_group_leaves_out_claims_that_are_too_long_for_a_quick_run() -> None:
+    quick = named((), quick=True)
+    assert quick == [name for name in GROUPS["engine"] if CLAIMS[name].quick]
+    assert "throughput_envelope_large" not in quick
+    assert "throughput_envelope_large" in named(())
+    assert named(("throughput_envelope_large",), quick=True) == ["throughput_envelope_large"]
 
 
-def test_reading_goes_on_behind_a_page_and_not_in_the_middle_of_one(template: Template) -> None:
-    request = {
-        "StreamArn": SHAPE.stream_arn,
-        "ShardId": SHAPE.shard_id(1),
-        "ShardIteratorType": "AFTER_SEQUENCE_NUMBER",
-    }
-    behind = request | {"SequenceNumber": SHAPE.sequence_number(1, 0, RECORDS_PER_PAGE - 1)}
-    assert reply(template, "GetShardIterator", behind)["ShardIterator"] == SHAPE.iterator(1, 1)
-    with pytest.raises(RefusedError, match="behind a whole page"):
-        answer(template, "GetShardIterator", request | {"SequenceNumber": SHAPE.sequence_number(1, 0, 500)})
-
-
-def test_the_listing_is_complete_over_its_pages_and_every_shard_is_closed(template: Template) -> None:
-    shape, listed = Shape(230, 1), []
-    start: dict[str, str] = {}
-    while True:
-        content = b"".join(answer(template, "DescribeStream", {"StreamArn": shape.stream_arn} | start).parts)
-        description = orjson.loads(content)["StreamDescription"]
-        assert description["StreamStatus"] == "DISABLED"
-        listed += description["Shards"]
-        if "LastEvaluatedShardId" not in description:
-            break
-        start = {"ExclusiveStartShardId": description["LastEvaluatedShardId"]}
-    assert [shard["ShardId"] for shard in listed] == [shape.shard_id(shard) for shard in range(230)]
-    assert all("EndingSequenceNumber" in shard["SequenceNumberRange"] for shard in listed)
-
-
-@pytest.mark.parametrize(
-    ("operation", "request_", "code"),
-    [
-        ("PutItem", {}, "UnknownOperationException"),
-        ("DescribeTable", {"TableName": "orders"}, "ResourceNotFoundException"),
-        ("GetRecords", {"ShardIterator": "replay"}, "ValidationException"),
-    ],
-)
-def test_what_the_replay_does_not_have_is_refused(
-    template: Template, operation: str, request_: dict[str, str], code: str
-) -> None:
-    with pytest.raises(RefusedError) as refused:
-        answer(template, operation, request_)
-    assert refused.value.code == code
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_quick_run_compares_with_the_first_peer_and_the_first_floor_as_a_full_one_does(name: str) -> None:
+    claim = CLAIMS[name]
+    quick = claim.quickened()
+    assert quick.peers[:1] == claim.peers[:1]
+    assert quick.floors[:1] == claim.floors[:1]

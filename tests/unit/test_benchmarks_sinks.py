@@ -16,7 +16,8 @@ from benchmarks import harness, report, sinks
 from benchmarks.__main__ import CLAIMS, GROUPS, named
 from benchmarks.claims import Claim, Contender, Goal, Measurement, Verdict, summarise
 from benchmarks.harness import Cores, Profile
-from benchmarks.replay_stream import RECORDS_PER_PAGE, Shape, Template
+from benchmarks.replay_pages import Template
+from benchmarks.replay_stream import RECORDS_PER_PAGE, Shape
 from benchmarks.sink_targets.http_receiver import Receiver
 from benchmarks.sink_targets.target import (
     Pages,
@@ -80,13 +81,13 @@ def test_the_target_runs_while_its_claim_is_measured_and_contenders_are_told_of_
         yield {"WHERE": "here"}
         events.append("ended")
 
-    def contend(*arguments: Any) -> Measurement:
+    def contend(*arguments: Any, **_: object) -> Measurement:
         events.append(arguments[-1])
         return Measurement(count=1, wall_s=1, cpu_s=1)
 
     monkeypatch.setattr(harness, "contend", contend)
     claim = _claim(serve=serve)
-    harness.measure(claim, Profile(rounds=1, volume=1), "http://127.0.0.1:1", Cores(contender=0, server=7))
+    harness.measure([claim], Profile(rounds=1, volume=1), "http://127.0.0.1:1", Cores(contender=0, server=7))
     assert events == ["served on 7", {"WHERE": "here"}, "ended"]
 
 

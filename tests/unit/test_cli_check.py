@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -65,6 +65,50 @@ def test_a_plan_names_source_chain_and_store() -> None:
 )
 def test_code_is_called_what_people_call_it(code: object, name: str) -> None:
     assert code_name(code) == name
+
+
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        ({"idle_poll_interval_s": 0.1}, "idle_poll_interval_s = 0.1 does nothing: it is below poll_interval_s = 0.25"),
+        (
+            {"polling": "cost", "idle_poll_interval_s": 100, "maximum_record_age_s": 60},
+            (
+                "a record may wait for 110 s in an idle shard, and is given up before its first attempt: "
+                "maximum_record_age_s = 60"
+            ),
+        ),
+        (
+            {"idle_polls_per_s_max": 50, "maximum_record_age_s": 60},
+            (
+                "with more than 3,000 shards idle_polls_per_s_max = 50 lets records wait until they are given up before their "
+                "first attempt: maximum_record_age_s = 60"
+            ),
+        ),
+    ],
+)
+def test_options_about_polls_that_do_harm_or_nothing_are_warned_of(options: dict[str, Any], warning: str) -> None:
+    assert polling_warnings(**options) == [warning]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"polling": "cost", "idle_polls_per_s_max": 50},
+        {"idle_poll_interval_s": 0.25},
+        {"polling": "cost", "maximum_record_age_s": 60},
+        {"idle_polls_per_s_max": 50, "maximum_record_age_s": 300},
+    ],
+)
+def test_options_about_polls_that_fit_are_not_warned_of(options: dict[str, Any]) -> None:
+    assert polling_warnings(**options) == []
+
+
+def polling_warnings(**options: Any) -> list[str]:
+    pipeline = Pipeline(name="orders", source=DynamoDBStream(table="orders"), handler=deliver, **options)
+    found: list[str] = planned(App(pipelines=(pipeline,), store="memory:"))["pipelines"][0]["warnings"]
+    return found
 
 
 @pytest.fixture

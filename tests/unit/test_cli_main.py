@@ -4,25 +4,81 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
+import anyio
 import click
 import pytest
 
 from streamflow.cli import main
 from streamflow.cli.main import COMMANDS, Entry, invoke, leaves
+from streamflow.dead_letters import DeadLetter
 from streamflow.errors import AccessDeniedError, ConfigError, StoreError
+from streamflow.plugins import open_store
 
-HEAVY = ["aioboto3", "aiobotocore", "botocore", "aiohttp", "pydantic", "anyio"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SDK = {"aioboto3", "aiobotocore", "boto3"}
+SERVERS = {"aiohttp", "prometheus_client", "rich", "streamflow.launch", "streamflow.engine.worker"}
+DECLARATIONS = {"pydantic", "streamflow.pipeline", "streamflow.config.load"}
 
 
-def test_help_imports_no_heavy_library() -> None:
+def loaded_by(*arguments: str) -> set[str]:
+    """The modules that the command has loaded at its end, which must be a good one, in an interpreter of its own."""
     program = (
-        "import sys\nfrom streamflow.cli.main import invoke\ninvoke(['--help'])\n"
-        f"print([name for name in {HEAVY} if name in sys.modules])"
+        "import sys\nfrom streamflow.cli.main import invoke\n"
+        "code = invoke(sys.argv[1:])\nprint(*sys.modules, file=sys.stderr)\nsys.exit(code)"
     )
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert "Commands:" in finished.stdout
-    assert finished.stdout.splitlines()[-1] == "[]"
+    command = [sys.executable, "-c", program, *arguments]
+    finished = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    assert finished.stdout
+    return set(finished.stderr.splitlines()[-1].split())
+
+
+def test_help_loads_no_library_but_click() -> None:
+    loaded = loaded_by("--help")
+    assert "click" in loaded
+    assert loaded & {*SDK, "botocore", *SERVERS, *DECLARATIONS, "anyio", "asyncio", "msgspec", "orjson"} == set()
+
+
+@pytest.mark.parametrize(
+    "command", ["cost", "dlq", "dlq list", "leases", "leases list", "match", "parked", "parked list", "run", "shards"]
+)
+def test_the_help_of_a_command_loads_nothing_that_it_would_work_with(command: str) -> None:
+    assert loaded_by(*command.split(), "--help") & {*SDK, "botocore", *SERVERS, *DECLARATIONS} == set()
+
+
+def test_looking_into_a_store_loads_no_sdk_and_nothing_of_a_worker(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'orders.db'}"
+    anyio.run(_make, store)
+    loaded = loaded_by("dlq", "list", "--json", "--store", store)
+    assert "streamflow.stores.sqlite" in loaded
+    assert loaded & {*SDK, "botocore", *SERVERS, "streamflow.pipeline", "streamflow.config.load"} == set()
+
+
+LETTER = DeadLetter(
+    pipeline="orders",
+    stream_arn="arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000",
+    shard_id="shardId-00000000000000000001-00000001",
+    sequence_number="100",
+    item_key="",
+    record=b"{}",
+    reason="RetryAttemptsExhausted",
+)
+
+
+async def _make(store: str) -> None:
+    """A store with one letter."""
+    async with open_store(store) as opened:
+        await opened.keep([LETTER])
+
+
+def test_listing_plugins_loads_no_sdk_and_nothing_of_a_worker() -> None:
+    loaded = loaded_by("plugins")
+    assert "streamflow.stores.dynamodb.store" in loaded
+    # Plugins, and what tells their errors, may load botocore and aiohttp; they say so in their own modules.
+    assert loaded & (SDK | SERVERS) - {"aiohttp"} == set()
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
+from streamflow.cli.garbage import YOUNG_MAX
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -33,6 +35,18 @@ def wait_for_ever(batch):
 
 stuck = Pipeline(
     name="stuck", source=DynamoDBStream(table="orders"), handler=wait_for_ever, starting_position="TRIM_HORIZON"
+)
+"""
+
+TELLING = """\
+import gc
+from streamflow import DynamoDBStream, Pipeline
+
+def tell(batch):
+    print(gc.get_threshold()[0], gc.get_freeze_count() > 10_000, flush=True)
+
+told = Pipeline(
+    name="told", source=DynamoDBStream(table="orders"), handler=tell, starting_position="TRIM_HORIZON"
 )
 """
 
@@ -129,6 +143,15 @@ def test_progress_is_one_json_object_a_line(orders: LocalStreams, tmp_path: Path
     snapshot = json.loads(ended.stdout.splitlines()[-1])
     assert snapshot["pipelines"][0]["records_delivered"] == 4
     assert [json.loads(line) for line in ended.stderr.splitlines() if not line.startswith("admin server")]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_worker_seldom_looks_for_garbage(orders: LocalStreams, tmp_path: Path, workers: str) -> None:
+    (tmp_path / "telling.py").write_text(TELLING)
+    orders.disable_stream("orders")  # read to its end, so that it ends by itself
+    ended = finished(orders, tmp_path, "run", "telling:told", "--store", "sqlite:///told.db", "--workers", workers)
+    assert ended.returncode == 0, ended.stderr
+    assert set(ended.stdout.splitlines()) == {f"{YOUNG_MAX} True"}
 
 
 def test_a_terminal_shows_a_table(orders: LocalStreams, tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import asyncio
 import json
 import sys
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from streamflow.batches import Batch, Window
 from streamflow.errors import ConfigError, HandlerTimeoutError, LambdaFunctionError, PartialFailure

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from streamflow.batches import Batch, Window
 from streamflow.errors import ConfigError, PartialFailure, UnaccountedRecordsError

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import click
 
-from streamflow.cli import options, run_options
+from streamflow.cli import garbage, options, run_options
 from streamflow.cli.run_options import RunOptions
 from streamflow.cli.serving import run_app
 from streamflow.cli.supervision.channel import Channel, open_channel
@@ -42,6 +42,7 @@ REPORT_INTERVAL_S = 1.0
 @click.pass_context
 def run_worker(context: click.Context, /, *, number: int, workers: int, name: str, channel: int, **given: Any) -> None:
     """Run TARGET as one of several workers, below `streamflow run --workers N`, which starts this."""
+    context.with_resource(garbage.put_off())
     end = socket.socket(fileno=channel)
     end.set_inheritable(False)
     if isinstance(sys.stdout, io.TextIOWrapper):
@@ -61,6 +62,7 @@ def run_worker(context: click.Context, /, *, number: int, workers: int, name: st
         end.sendall(encoded(declared))
 
     async def beside(worker: Running) -> None:
+        garbage.settle()
         await report(worker, await open_channel(end))
 
     context.exit(run_app(app.model_copy(update={"http": None}), beside, signals_told=False))

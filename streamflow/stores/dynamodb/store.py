@@ -9,7 +9,6 @@ from __future__ import annotations
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
-from streamflow.aws.session import open_aws
 from streamflow.clock import SystemClock
 from streamflow.errors import SourceError, StoreError
 from streamflow.sdk.declarations import StorePlugin
@@ -45,6 +44,9 @@ async def open_dynamodb_store(url: str, *, clock: Clock | None = None) -> AsyncI
         ConfigError: the URL, the region or the profile is wrong.
         StoreError: AWS cannot be used, a table is somebody else's, or a leader of the KCL 3.x has it.
     """
+    # The SDK, which a plugin that is only listed or described does not need.
+    from streamflow.aws.session import open_aws
+
     parsed = parse_url(url)
     async with AsyncExitStack() as stack:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from streamflow.batches import record_overhead_bytes
@@ -44,7 +43,7 @@ class OpenSink:
             bytes_max=self._capabilities.bytes_max,
         )
         for part in parts:
-            await self.writer.write(batch if len(part) == len(batch) else replace(batch, records=part))
+            await self.writer.write(batch if len(part) == len(batch) else batch.select(part))
 
     async def fence(self, shard: Shard, epoch: int) -> Position | None:
         """How far the shard is, for an owner that begins."""
