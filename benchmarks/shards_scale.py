@@ -47,6 +47,11 @@ async def shard_for_each_page(_url: str, shape: Shape) -> Measurement:
     return await _streamflow(shape, shape.pages)
 
 
+async def over_its_shards(_url: str, shape: Shape) -> Measurement:
+    """As many shards and pages as the shape says."""
+    return await _streamflow(Shape(1, shape.shards * shape.pages, shape.content), shape.shards)
+
+
 async def floor_for_each_page(url: str, shape: Shape) -> Measurement:
     """From the replay server: the same pages, as many connections as aiohttp opens by itself."""
     return await read_and_drop(url, Shape(shape.pages, 1, shape.content))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
+import anyio
 import msgspec
 from botocore.httpsession import ProxyConfiguration
 from botocore.utils import get_environ_proxies
@@ -102,6 +103,8 @@ class Wire:
             content_type=endpoint.content_type,
         )
         self._clock_offset_s = 0.0
+        # The pool gives a free connection to whoever asks next, and not to who waits: on a busy loop some never had a turn.
+        self._turns = anyio.Semaphore(CONNECTIONS_MAX, fast_acquire=True)
 
     async def call(self, target: str, body: bytes) -> Response:
         """Post `body` to `target`, for instance `DynamoDBStreams_20120810.GetRecords`.
@@ -124,6 +127,10 @@ class Wire:
         return answer
 
     async def _post(self, target: str, body: bytes) -> Response | _Refusal:
+        async with self._turns:
+            return await self._post_now(target, body)
+
+    async def _post_now(self, target: str, body: bytes) -> Response | _Refusal:
         keys = await self._identity.keys()
         signed_at_s = self._clock.wall() + self._clock_offset_s
         at = datetime.fromtimestamp(signed_at_s, UTC)

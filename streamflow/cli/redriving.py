@@ -89,9 +89,8 @@ async def _run(
     selection: Selection, drawer: Drawer, rate: float | None, limit: int | None, take_over: bool
 ) -> RedriveReport | None:
     """None: it was stopped at once."""
-    from streamflow.launch import (
-        open_redrive,
-    )  # a whole worker's imports, which the other commands of a group do not need
+    # All that a worker imports, which the other commands of a group do not need.
+    from streamflow.launch import open_redrive
 
     app, pipeline = selection.one_pipeline
     app = options.changed(app, {"store": selection.store})

@@ -23,7 +23,7 @@ _IMBALANCE_MIN = 1.1
 _MOVES_SHARE = 0.25
 LISTING_MIN_S = 0.4
 # Rows that one worker lists in a second. A KCL table is scanned, and paid by its size; for the others this is little work.
-_LISTED_PER_S = {LeaseLayout.NATIVE: 3_000.0, LeaseLayout.KCL: 800.0, LeaseLayout.KCL_SHARED: 100.0}
+_LISTED_PER_S = {LeaseLayout.NATIVE: 1_500.0, LeaseLayout.KCL: 800.0, LeaseLayout.KCL_SHARED: 100.0}
 # In lease durations: how late a worker may see that a lease was let go. The KCL looks every other lease duration.
 _LISTING_MAX = {LeaseLayout.NATIVE: 1 / 3, LeaseLayout.KCL: 2.0, LeaseLayout.KCL_SHARED: 2.0}
 

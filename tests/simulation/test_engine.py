@@ -9,6 +9,7 @@ import pytest
 
 from streamflow import events
 from streamflow.batches import Batch  # noqa: TC001 - handlers are inspected
+from streamflow.engine.buffer import RECORD_OVERHEAD_BYTES
 from streamflow.errors import PartialFailure, RequestRefusedError, SourceError, StreamflowError, TrimmedError
 from streamflow.leases import STREAM_ROW, LeaseState
 from streamflow.positions import PositionKind
@@ -485,7 +486,7 @@ async def test_read_ahead_stays_within_its_bound_plus_a_page() -> None:
     async with world.working(blocked, buffer_bytes_max=65_536):
         await anyio.sleep(60)
         pages = world.of(events.PageRead)
-        biggest = max(page.bytes for page in pages)
+        biggest = max(page.bytes + page.records * RECORD_OVERHEAD_BYTES for page in pages)
         assert max(page.buffered_bytes for page in pages) <= 65_536 + biggest
         gate.set()
         await world.until(world.everything_delivered)
@@ -504,7 +505,7 @@ async def test_one_budget_bounds_the_read_ahead_of_all_shards_and_starves_none()
         world.write(*KEYS)
     async with world.working(blocked) as worker:
         await anyio.sleep(60)
-        biggest = max(page.bytes for page in world.of(events.PageRead))
+        biggest = max(page.bytes + page.records * RECORD_OVERHEAD_BYTES for page in world.of(events.PageRead))
         read_ahead = worker.flows[0].around.read_ahead
         assert read_ahead.bytes <= 50_000 + 6 * biggest
         assert {event.shard_id for event in world.of(events.PageRead) if event.records} == set(await world.rows())

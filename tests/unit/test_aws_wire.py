@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 import trustme
 from aiohttp import web
@@ -246,6 +247,22 @@ async def test_an_unreachable_endpoint_is_named() -> None:
 
 
 # --- proxies and endpoints -------------------------------------------------------------------------------------------
+
+
+async def test_calls_that_wait_for_a_connection_have_it_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamflow.aws.wire.CONNECTIONS_MAX", 1)
+    served: list[str] = []
+
+    async def call_on(wire: Wire, caller: str) -> None:
+        for _ in range(5):
+            await wire.call(TARGET, b"{}")
+            served.append(caller)
+
+    async with serving(lambda _: json_answer({})) as server, wire_to(server.url) as wire:
+        async with anyio.create_task_group() as tasks:
+            for caller in "abc":
+                tasks.start_soon(call_on, wire, caller)
+    assert {frozenset(served[start : start + 3]) for start in range(0, 15, 3)} == {frozenset("abc")}
 
 
 async def test_the_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,8 +38,8 @@ def test_a_native_fleet_writes_one_heartbeat_for_each_worker() -> None:
             "heartbeats": 1.2,
             "renewals": 0.0,
             "checkpoints": 5.0,
-            "lease_listings": 10.0,  # each worker every 0.4 s
-            "worker_listings": 10.0,
+            "lease_listings": 4 * 1_500 / 701,  # 1,500 rows a second for each worker
+            "worker_listings": 4 * 1_500 / 701,
             "describes": 8 / 600 + 100 / 14_400,
         }
     )

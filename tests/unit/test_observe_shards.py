@@ -196,15 +196,15 @@ def test_an_empty_page_means_caught_up() -> None:
     assert room.lag_s == 0.0
 
 
-def test_an_empty_page_vouches_for_ten_seconds_and_then_lag_grows() -> None:
+def test_an_empty_page_vouches_for_a_while_and_then_lag_grows() -> None:
     room = Room()
     room.page(0)
     room.pass_(EMPTY_PAGE_VOUCHES_S)
     assert room.lag_s == 0.0
     room.pass_(1.0)
-    assert room.lag_s == 11.0
+    assert room.lag_s == EMPTY_PAGE_VOUCHES_S + 1.0
     room.pass_(600.0)
-    assert room.lag_s == 611.0
+    assert room.lag_s == EMPTY_PAGE_VOUCHES_S + 601.0
 
 
 def test_lag_grows_while_polls_fail() -> None:
