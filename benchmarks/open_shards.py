@@ -121,17 +121,19 @@ async def by_streamflow(
     interval_s: float,
     observers: Sequence[Observer] = (),
 ) -> AsyncIterator[None]:
-    """A pipeline as users run it, see `declared`, but that shards without records are polled at the same pace as others."""
+    """A pipeline as `streamflow run` runs it, see `pipelines.run`, but that idle shards are polled at the pace of others."""
     import streamflow as product
+    from streamflow.cli import garbage
 
     async def deliver(batch: Batch) -> None:
         take(batch.records)
 
     pace = {"poll_interval_s": interval_s, "idle_poll_interval_s": interval_s}
-    with declared(live.url, live.shape, deliver, **pace) as app:
+    with garbage.put_off(), declared(live.url, live.shape, deliver, **pace) as app:
         async with product.running(app, observers=observers) as worker:
             await worker.wait_started()
             await live.wait_polled()
+            garbage.settle()
             yield
 
 

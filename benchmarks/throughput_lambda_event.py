@@ -1,8 +1,9 @@
 """Claim: a Lambda function, unchanged, gets its events as dicts far faster than from a loop that builds the same ones.
 
-The peer gives the function what Lambda gives it, in events of 100 records: the time of a change, which aioboto3 has made a
-`datetime`, as a number again, and the ARN of the stream. It calls the function where it stands; ours calls it in a thread,
-with a context, one invocation at a time, and reads its response, as `LambdaFunction` does.
+The first peer is the plain loop, which makes no events: that is the harder comparison. The second gives the function what
+Lambda gives it, in events of 100 records: the time of a change, which aioboto3 has made a `datetime`, as a number again, and
+the ARN of the stream. It calls the function where it stands; ours calls it in a thread, with a context, one invocation at a
+time, and reads its response, as `LambdaFunction` does.
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ CLAIM = Claim(
     name="throughput_lambda_event",
     words=(
         "The same pipeline, whose handler is a Lambda function that gets events of 100 records as dicts: they come many\n"
-        "times faster than from an aioboto3 loop that makes the same events and calls the same function."
+        "times faster than a plain aioboto3 loop gets to see the records, without making any events of them."
     ),
     unit="records/s",
     ours=Contender(name="streamflow, LambdaFunction", work=streamflow, pages=15),
-    peers=(Contender(name="aioboto3 loop, same events", work=aioboto3_loop, pages=3), AIOBOTO3),
+    peers=(AIOBOTO3, Contender(name="aioboto3 loop, same events", work=aioboto3_loop, pages=3, quick=False)),
     floors=(DROPPED, PARSED),
     goal=Goal(peer_ratio_min=14.0),
 )

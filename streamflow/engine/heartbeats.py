@@ -230,8 +230,13 @@ class Heartbeats:
     def unowned(self, row: Lease) -> bool:
         return row.owner is None or row.owner == self.worker_id or row.owner not in self._living
 
-    def due_in_s(self, rows: Sequence[Lease]) -> float:  # noqa: ARG002 - whoever is silent has to be struck first
-        return float("inf")
+    def due_in_s(self, rows: Sequence[Lease]) -> float:  # noqa: ARG002 - it is about workers, not about their leases
+        left_s = (self._patience_left_s(row) for worker_id, row in self._living.items() if worker_id != self.worker_id)
+        return min(left_s, default=float("inf"))
+
+    def _patience_left_s(self, row: Lease) -> float:
+        duration_s = row.duration_s or self.around.options.lease_duration_s
+        return duration_s - self._patience.silent_s(WORKERS, row.shard_id, row.version)
 
     async def ask(self, row: Lease) -> None:
         store = self.around.lease_loop.store

@@ -79,7 +79,8 @@ class Liveness(Protocol):
         ...
 
     def due_in_s(self, rows: Sequence[Lease]) -> float:
-        """How soon one of these rows becomes unowned if it stays as it is; infinite if only a look can tell."""
+        """How soon patience with an owner of these rows ends, if nothing is heard of it. In the native layout the owner is then
+        struck by the next look; in the KCL's the row is unowned at that moment."""
         ...
 
     async def ask(self, row: Lease) -> None:

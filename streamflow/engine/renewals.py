@@ -33,8 +33,8 @@ class Renewals:
     _stirred_at: float = float("-inf")
     _retired: set[str] = field(default_factory=set)
     _patience: Patience = field(init=False)
-    _living: dict[str, frozenset[str]] = field(default_factory=dict)
-    """Pipeline to the owners whose leases move, and to who asks for one."""
+    _rows: dict[str, Sequence[Lease]] = field(default_factory=dict)
+    """Pipeline to what the last look saw."""
     _owners: dict[str, dict[str, str]] = field(default_factory=dict)
     _leaving: dict[str, float] = field(default_factory=dict)
     """Owners that let leases go, to the monotonic time until which that means something."""
@@ -123,9 +123,7 @@ class Renewals:
         for pipeline in {row.pipeline for row in rows}:
             self._patience.look(pipeline, {row.shard_id: row.version for row in rows})
             self._note_leaving(pipeline, rows)
-            leaving = {owner for owner, until in self._leaving.items() if until > self.around.clock.monotonic()}
-            living = {row.owner for row in rows if row.owner is not None and not self._is_silent(row)}
-            self._living[pipeline] = frozenset(living | self._asking(rows)) - leaving
+            self._rows[pipeline] = rows
 
     def _note_leaving(self, pipeline: str, rows: Sequence[Lease]) -> None:
         """Who lets an unfinished shard go is about to stop, and is not reckoned with for a while."""
@@ -148,7 +146,11 @@ class Renewals:
         return {claimant for claimant in asking if latest_s.get(claimant, 0.0) < self._interval_s * 1.5}
 
     def workers(self, pipeline: str) -> frozenset[str]:
-        others = self._living.get(pipeline, frozenset())
+        """The owners whose leases move, and who asks for one, but for those that are about to stop."""
+        rows = self._rows.get(pipeline, ())
+        leaving = {owner for owner, until in self._leaving.items() if until > self.around.clock.monotonic()}
+        living = {row.owner for row in rows if row.owner is not None and not self._is_silent(row)}
+        others = frozenset(living | self._asking(rows)) - leaving
         return others - {self.worker_id} if pipeline in self._retired else others | {self.worker_id}
 
     def unowned(self, row: Lease) -> bool:

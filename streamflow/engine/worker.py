@@ -189,6 +189,9 @@ class FlowWork:
             shards.cancel_scope.deadline = flow.around.clock.monotonic() + flow.around.options.drain_timeout_s
             self._name_heirs()
             await self.liveness.retire(flow.name)
+            # What is on its way to us would be nobody's: the others should keep it, or hear soon that we let it go.
+            with suppress(StoreError):
+                await self.ownership.withdraw()
 
     def _name_heirs(self) -> None:
         """Say who is to have each shard: one look of an heir is all it takes then, and nobody reaches for the same one."""
@@ -221,13 +224,17 @@ class FlowWork:
         )
 
     async def _wait_for_look(self, shards: TaskGroup) -> None:
-        """Until the next look is due. What falls free meanwhile, because its owner is silent, is taken as it was listed."""
+        """Until the next look is due: sooner where an owner's time is up that must be struck before its leases are free.
+
+        In the KCL's layout leases fall free by themselves, and are taken as they were listed.
+        """
         flow, clock, rows = self.flow, self.flow.around.clock, lineage.readable(self.ownership.listed)
+        struck_first = flow.around.store.layout is LeaseLayout.NATIVE
         look_at = clock.monotonic() + self._looking_interval_s()
         while not flow.stopping.is_set():
             left_s = look_at - clock.monotonic()
             due_s = max(_TAKEN_EVERY_S, self.liveness.due_in_s(rows))
-            if await flow.wait_nudge(min(left_s, due_s)) or left_s <= due_s:
+            if await flow.wait_nudge(min(left_s, due_s)) or left_s <= due_s or struck_first:
                 return
             view = self._view(rows, left_over=frozenset())
             await self._take(shards, balance.takes(view))

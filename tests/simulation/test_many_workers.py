@@ -200,7 +200,7 @@ async def test_a_rolling_restart_repeats_nothing_and_leaves_no_shard_alone(layou
             watching.cancel_scope.cancel()
         assert repeated(members.world) == 0
         assert {event.to for event in members.world.of(events.LeaseHandedOver)} >= {"w2", "w3", "w4"}, "to heirs"
-    assert max(longest.values()) == 0.0, "each lease goes from hand to hand"
+    assert max(longest.values()) <= 0.5, "from hand to hand, but for what was on its way to a worker that stopped"
 
 
 @pytest.mark.parametrize("shards", [3, 16])
@@ -218,6 +218,34 @@ async def test_the_shards_of_a_dead_worker_are_owned_after_a_lease_duration(layo
             assert LEASE_S * 0.6 < took_s < LEASE_S + 2
             await members.join()
             await members.wait_balanced()
+
+
+async def test_who_asked_and_stops_is_given_nothing_any_more(layout: LeaseLayout) -> None:
+    """Its request is withdrawn before it drains: what arrived later would be nobody's until patience for it ran out."""
+    if layout is LeaseLayout.KCL_SHARED:
+        pytest.skip("workers of the KCL 2.x take leases without asking")
+    async with fleet(layout) as members:
+        draining = anyio.Event()
+
+        async def take_time(batch: Batch) -> None:
+            await anyio.sleep(4)
+            await members.world.accept(batch)
+
+        async def wait(batch: Batch) -> None:
+            await draining.wait()
+            await members.world.accept(batch)
+
+        await members.join(take_time)
+        second = await members.join(wait)
+        with anyio.fail_after(60):
+            while {row.owner == second for row in await members.named(second)} != {True, False}:  # noqa: ASYNC110
+                await anyio.sleep(0.01)  # until it has a lease, and has asked for another
+        await anyio.sleep(0.5)
+        async with anyio.create_task_group() as stopping:
+            stopping.start_soon(members.leave, second)
+            await anyio.sleep(1)
+            assert all(row.owner == second for row in await members.named(second))
+            draining.set()
 
 
 async def test_a_worker_that_was_paused_finds_its_leases_gone_and_gets_others(layout: LeaseLayout) -> None:
