@@ -11,6 +11,7 @@ from streamflow.sdk import problems
 from streamflow.sdk.settings import Settings
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from pydantic_core import ErrorDetails
 
 
@@ -23,7 +24,7 @@ class Declaration(Settings):
         except ValidationError as error:
             name = values.get("name", "")
             where = f"{type(self).__name__} {name!r}" if isinstance(name, str) and name else type(self).__name__
-            raise ConfigError([f"{where}: {problem(detail)}" for detail in error.errors()]) from None
+            raise ConfigError([f"{where}: {problem(detail, type(self))}" for detail in error.errors()]) from None
 
 
 # What Lambda's API calls the options that are Lambda's, for the texts in which its model refuses them.
@@ -38,14 +39,14 @@ _MEMBERS = {
 }
 
 
-def problem(detail: ErrorDetails) -> str:
+def problem(detail: ErrorDetails, model: type[BaseModel] | None = None) -> str:
     """One mistake in one line: what, where, found. Values that may be secret are not shown.
 
     What Lambda's API refuses by its model reads as Lambda says it, behind our own path.
     """
     if refusal := _refusal(detail):
         return f"{problems.place(detail)}: {refusal}"
-    return problems.problem(detail)
+    return problems.problem(detail, model)
 
 
 def _refusal(detail: ErrorDetails) -> str | None:

@@ -10,6 +10,7 @@ import asyncio
 import ipaddress
 import json
 from contextlib import asynccontextmanager
+from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -40,6 +41,8 @@ HEADER_BYTES_MAX = 8_190
 HEADERS_MAX = 64
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_PROBES = frozenset({"/livez", "/readyz"})
+_REFUSED = "send the token: Authorization: Bearer TOKEN\n"
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "streamflow"}
 
 
@@ -66,12 +69,13 @@ async def open_admin(
     Raises:
         ConfigError: the address cannot be bound.
     """
-    app = web.Application(middlewares=[_guard(options.host)])
+    lock = _Lock(options)
+    app = web.Application(middlewares=[_guard(options, lock)])
     app.add_routes(
         [
             web.get("/metrics", _metrics(registry)),
-            web.get("/livez", _judged(health.live)),
-            web.get("/readyz", _judged(health.ready)),
+            web.get("/livez", _judged(health.live, lock)),
+            web.get("/readyz", _judged(health.ready, lock)),
         ]
     )
     if progress is not None:
@@ -144,17 +148,38 @@ def _url(listener: asyncio.Server) -> str:
     return f"http://{address}:{port}" if address.version == 4 else f"http://[{address}]:{port}"
 
 
-def _guard(bound_host: str) -> Any:  # aiohttp's middleware type takes the decorated function only
-    """Refuses what a probe, a scraper or a browser on this machine has no reason to send.
+class _Lock:
+    """Who may read more than yes and no: whoever sends the token, and everybody where none is set."""
+
+    def __init__(self, options: HttpOptions) -> None:
+        self._token = None if options.token is None else options.token.get_secret_value().encode()
+
+    def opens_for(self, request: web.Request) -> bool:
+        if self._token is None:
+            return True
+        sent = request.headers.getall("Authorization", [])
+        if len(sent) != 1:
+            return False
+        scheme, _, credentials = sent[0].partition(" ")
+        # Whatever is sent, this takes as long: nobody finds the token one character after the other.
+        same = compare_digest(credentials.strip().encode("utf-8", "surrogateescape"), self._token)
+        return same and scheme.lower() == "bearer"
+
+
+def _guard(options: HttpOptions, lock: _Lock) -> Any:  # aiohttp's middleware type takes the decorated function only
+    """Refuses what a probe, a scraper or a browser on this machine has no reason to send, and who lacks the token.
 
     A page on the web can point its own name at 127.0.0.1 (DNS rebinding) and then read from here as its own origin: on
-    loopback, only the names of loopback are served. Beyond loopback any name may be right, and the network guards.
+    loopback, only the names of loopback are served. Beyond loopback any name may be right: there the token guards, or
+    the network. An orchestrator has no token for its probes, so these are answered, by yes or no.
     """
-    names = _LOOPBACK_NAMES | {bound_host.lower()} if _is_loopback(bound_host) else None
+    names = _LOOPBACK_NAMES | {options.host.lower()} if options.on_loopback else None
 
     @web.middleware
     async def guard(request: web.Request, handler: _Respond) -> web.StreamResponse:
         response: web.StreamResponse | None = _refusal(request, names)
+        if response is None and request.path not in _PROBES and not lock.opens_for(request):
+            response = web.Response(status=401, text=_REFUSED, headers={"WWW-Authenticate": "Bearer"})
         if response is None:
             try:
                 response = await handler(request)
@@ -175,13 +200,6 @@ def _refusal(request: web.Request, names: frozenset[str] | None) -> web.Response
     if request.body_exists:
         return web.Response(status=413, text="no request here has a body\n")
     return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _host_name(request: web.Request) -> str | None:
@@ -210,10 +228,11 @@ def _metrics(registry: CollectorRegistry) -> _Respond:
     return respond
 
 
-def _judged(judge: Callable[[], Verdict]) -> _Respond:
-    async def respond(_request: web.Request) -> web.Response:
+def _judged(judge: Callable[[], Verdict], lock: _Lock) -> _Respond:
+    async def respond(request: web.Request) -> web.Response:
         verdict = judge()
-        return _json({"ok": verdict.ok, "reasons": verdict.reasons}, status=200 if verdict.ok else 503)
+        told = {"ok": verdict.ok, "reasons": verdict.reasons} if lock.opens_for(request) else {"ok": verdict.ok}
+        return _json(told, status=200 if verdict.ok else 503)
 
     return respond
 

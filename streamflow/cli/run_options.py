@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from streamflow.pipeline import App, HttpOptions, Pipeline
 
 F = TypeVar("F", bound="Callable[..., Any]")
+
+HTTP_TOKEN_VARIABLE = "STREAMFLOW_HTTP_TOKEN"  # noqa: S105 - the name of it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,20 +99,29 @@ _DECLARATIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 def served_at(text: str | None, declared: HttpOptions | None) -> HttpOptions | None:
-    """`PORT`, `HOST:PORT` or `[IPV6]:PORT`; a host that is not given stays as declared.
+    """`PORT`, `HOST:PORT` or `[IPV6]:PORT`; what is not given stays as declared. A token that is not declared is that of
+    the environment: on a command line everybody on the machine could read it.
 
     Raises:
-        ConfigError: it is none of these.
+        ConfigError: it is none of these, or beyond loopback and neither has a token nor is declared to need none.
     """
     if text is None:
         return None
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdigit()) or int(port) > 65_535:
         raise ConfigError(f"--http: {text!r} is no address: write PORT or HOST:PORT")
+    from pydantic import SecretStr
+
     from streamflow.pipeline import HttpOptions
 
     declared = declared or HttpOptions()
-    return HttpOptions(host=host.strip("[]") or declared.host, port=int(port))
+    found = "" if declared.without_token else os.environ.get(HTTP_TOKEN_VARIABLE, "")
+    return HttpOptions(
+        host=host.strip("[]") or declared.host,
+        port=int(port),
+        token=declared.token or (SecretStr(found) if found else None),
+        without_token=declared.without_token,
+    )
 
 
 def redirected(app: App, changes: Mapping[str, str | None]) -> App:

@@ -46,7 +46,7 @@ class AwsTable(Table, AwsOptions):
 
 
 class HttpTable(Table, HttpOptions):
-    """The admin server: /metrics, /livez, /readyz. Without this table there is none."""
+    """The admin server: /metrics, /status, /livez, /readyz. Without this table there is none."""
 
 
 class LambdaTable(Table, LambdaFunction):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from streamflow.config.document import Document, known_keys
+from streamflow.config.document import Document, HttpTable, known_keys
 from streamflow.config.interpolation import interpolate
 from streamflow.config.layers import unknown_layer
 from streamflow.config.lines import KeyLines
@@ -18,6 +18,7 @@ from streamflow.config.problems import Problem, from_validation
 from streamflow.config.sinks import holds_secret
 from streamflow.errors import ConfigError
 from streamflow.pipeline import App, Pipeline
+from streamflow.sdk.settings import is_secret
 from streamflow.targets import load_target, shown
 
 if TYPE_CHECKING:
@@ -103,6 +104,7 @@ def _problem(detail: ErrorDetails, parsed: Mapping[str, Any]) -> Problem:
     if detail["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         return unknown_layer(path, detail.get("ctx", {}).get("tag"))
     secret = any(holds_secret(_look_up(parsed, path[:depth]), str(path[depth])) for depth in range(len(path)))
+    secret = secret or (path[:1] == ("http",) and is_secret(HttpTable, str(path[-1])))
     found = None if secret else _look_up(parsed, path)
     return from_validation(detail, path, found=found, known=known_keys(location[:-1], _look_up(parsed, path[:-1])))
 

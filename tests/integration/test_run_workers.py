@@ -106,10 +106,12 @@ class Run:
         """Until the worker has a process that is not this one."""
         self.wait_until(lambda: self.workers()[worker_id] != process_id)
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, *, token: str | None = None) -> tuple[int, str]:
         (url,) = self.wait_logged(r"admin server: (\S+)")
         try:
-            with urllib.request.urlopen(url + path, timeout=DEADLINE_S) as answer:
+            headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+            asked = urllib.request.Request(url + path, headers=headers)
+            with urllib.request.urlopen(asked, timeout=DEADLINE_S) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -373,6 +375,20 @@ def test_one_address_shows_all_workers(folder: Path, local_streams: LocalStreams
         page = started.get("/metrics")[1]
         assert samples(page, "streamflow_worker_restarts_total") == {"w-1": 0.0, "w-2": 1.0}
         assert started.stop() == 0, started.log
+
+
+def test_one_address_asks_for_the_token_that_its_workers_were_given(
+    folder: Path, local_streams: LocalStreams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STREAMFLOW_HTTP_TOKEN", token := "0123456789abcdef")
+    put(local_streams, names(0, 1))
+    with run(folder, "--http", "0") as started:
+        started.wait_until(lambda: started.get("/readyz") == (200, '{"ok": true}\n'))
+        assert [started.get(path)[0] for path in ("/metrics", "/status")] == [401, 401]
+        assert started.get("/readyz", token=token) == (200, '{"ok": true, "reasons": []}\n')
+        assert started.get("/metrics", token=token)[0] == 200
+        assert started.stop() == 0, started.log
+    assert token not in started.log
 
 
 def test_a_terminal_shows_the_sum_and_what_is_told_above_it(folder: Path, local_streams: LocalStreams) -> None:

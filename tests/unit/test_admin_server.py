@@ -12,6 +12,7 @@ import aiohttp
 import anyio
 import pytest
 from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
 
 from streamflow.admin import server
 from streamflow.admin.server import open_admin
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+TOKEN = "0123456789abcdef-._~+/="
 STARTED = PipelineStarted(pipeline="orders", stream_arn="arn:x", shards=0)
 
 
@@ -60,13 +62,13 @@ class Admin:
 
 
 @asynccontextmanager
-async def opened(host: str = "127.0.0.1", *, status: bool = True) -> AsyncGenerator[Admin]:
+async def opened(host: str = "127.0.0.1", *, status: bool = True, **options: Any) -> AsyncGenerator[Admin]:
     registry = CollectorRegistry()
     admin = Admin("", aiohttp.ClientSession(), registry)
     async with (
         admin.client,
         open_admin(
-            HttpOptions(host=host),
+            HttpOptions(host=host, **options),
             registry=registry,
             health=admin.health,
             progress=admin.progress if status else None,
@@ -234,7 +236,7 @@ async def test_the_names_of_loopback_are_served(host: str) -> None:
 
 
 async def test_beyond_loopback_any_name_is_served() -> None:
-    async with opened("0.0.0.0") as admin:
+    async with opened("0.0.0.0", without_token=True) as admin:
         assert admin.url.startswith("http://127.0.0.1:")
         assert (await admin.ask("/livez", headers={"Host": "pod-7.example"}))[0] == 200
 
@@ -262,6 +264,99 @@ async def test_answers_are_neither_cached_nor_sniffed_nor_kept_alive() -> None:
             assert headers["X-Content-Type-Options"] == "nosniff"
             assert headers["Connection"] == "close"
             assert headers["Server"] == "streamflow"
+
+
+# --- the token -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
+async def test_with_the_token_everything_is_read(host: str, scheme: str) -> None:
+    async with opened(host, token=TOKEN) as admin:
+        Metrics(admin.registry)(STARTED)
+        known = {"Authorization": f"{scheme} {TOKEN}"}
+        status, text, _ = await admin.ask("/metrics", headers=known)
+        assert (status, "streamflow_pipeline_running" in text) == (200, True)
+        assert (await admin.ask("/status", headers=known))[0] == 200
+        assert (await admin.ask("/nothing", headers=known))[0] == 404
+        status, text, _ = await admin.ask("/readyz", headers=known)
+        assert (status, json.loads(text)["reasons"]) == (503, ["no pipeline has started yet"])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        [],
+        [b"Authorization: "],
+        [b"Authorization: Bearer"],
+        [b"Authorization: Bearer " + TOKEN[:-1].encode()],
+        [b"Authorization: Bearer " + TOKEN.encode() + b"="],
+        [b"Authorization: Bearer " + TOKEN.upper().encode()],
+        [b"Authorization: Basic " + TOKEN.encode()],
+        [b"Authorization: " + TOKEN.encode()],
+        [b"Authorization: Bearer \xff\xe9"],
+        [b"Authorization: Bearer " + TOKEN.encode(), b"Authorization: Bearer x"],
+        [b"Cookie: token=" + TOKEN.encode()],
+    ],
+    ids=lambda sent: b" and ".join(sent).decode("latin-1") or "nothing",
+)
+@pytest.mark.parametrize("path", ["/metrics", "/status", "/nothing", "//livez", "/livez/../metrics"])
+async def test_without_the_token_nothing_is_told(path: str, sent: list[bytes]) -> None:
+    async with opened(token=TOKEN) as admin:
+        Metrics(admin.registry)(STARTED)
+        lines = [b"GET " + path.encode() + b" HTTP/1.1", b"Host: localhost", *sent, b"", b""]
+        answer = await admin.raw(b"\r\n".join(lines))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] in {b"401", b"400"}
+    assert b"orders" not in body
+    assert TOKEN.encode() not in answer
+    if head.split(b" ")[1] == b"401":
+        assert b"WWW-Authenticate: Bearer" in head
+
+
+async def test_probes_need_no_token_and_then_give_no_reasons() -> None:
+    async with opened("0.0.0.0", token=TOKEN) as admin:
+        status, text, _ = await admin.ask("/readyz", headers={"Host": "10.1.2.3:9102"})
+        assert (status, json.loads(text)) == (503, {"ok": False})
+        status, text, _ = await admin.ask("/livez")
+        assert (status, json.loads(text)) == (200, {"ok": True})
+
+
+async def test_with_the_token_another_name_for_loopback_is_still_refused() -> None:
+    async with opened(token=TOKEN) as admin:
+        headers = {"Host": "evil.example", "Authorization": f"Bearer {TOKEN}"}
+        assert (await admin.ask("/metrics", headers=headers))[0] == 421
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.0.2.1", "worker.example", "localhost.example"])
+def test_beyond_loopback_a_token_is_asked_for_or_said_not_to_be(host: str) -> None:
+    with pytest.raises(ConfigError, match=r"host is beyond loopback: set token .* or without_token = true where"):
+        HttpOptions(host=host)
+    assert HttpOptions(host=host, token=SecretStr(TOKEN)).token is not None
+    assert HttpOptions(host=host, without_token=True).token is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost", "LOCALHOST"])
+def test_on_loopback_no_token_is_asked_for(host: str) -> None:
+    assert HttpOptions(host=host).on_loopback
+
+
+def test_a_token_and_none_exclude_each_other() -> None:
+    with pytest.raises(ConfigError, match="exclude each other"):
+        HttpOptions(token=SecretStr(TOKEN), without_token=True)
+
+
+@pytest.mark.parametrize("token", ["", "hunter2", "hunter2" * 3 + "\n", "hunter2 hunter2 hunter2", "hunter2é" * 3])
+def test_what_is_no_token_is_told_without_it(token: str) -> None:
+    wrong: dict[str, Any] = {"token": token}
+    with pytest.raises(ConfigError, match="openssl rand -hex 32") as caught:
+        HttpOptions(**wrong)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_token_is_in_no_text_of_the_options() -> None:
+    options = HttpOptions(token=SecretStr(TOKEN))
+    assert TOKEN not in repr(options) + str(options) + options.model_dump_json()
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------
@@ -305,7 +400,9 @@ async def test_a_taken_port_is_explained() -> None:
 
 async def test_a_host_that_is_not_ours_is_explained() -> None:
     with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1"):
-        async with open_admin(HttpOptions(host="192.0.2.1"), registry=CollectorRegistry(), health=Health()):
+        async with open_admin(
+            HttpOptions(host="192.0.2.1", token=SecretStr(TOKEN)), registry=CollectorRegistry(), health=Health()
+        ):
             raise AssertionError("it must not open")
 
 

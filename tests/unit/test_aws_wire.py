@@ -258,10 +258,13 @@ async def test_calls_that_wait_for_a_connection_have_it_in_turn(monkeypatch: pyt
             await wire.call(TARGET, b"{}")
             served.append(caller)
 
-    async with serving(lambda _: json_answer({})) as server, wire_to(server.url) as wire:
-        async with anyio.create_task_group() as tasks:
-            for caller in "abc":
-                tasks.start_soon(call_on, wire, caller)
+    async with (
+        serving(lambda _: json_answer({})) as server,
+        wire_to(server.url) as wire,
+        anyio.create_task_group() as tasks,
+    ):
+        for caller in "abc":
+            tasks.start_soon(call_on, wire, caller)
     assert {frozenset(served[start : start + 3]) for start in range(0, 15, 3)} == {frozenset("abc")}
 
 

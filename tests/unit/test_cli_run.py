@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import pytest
+from pydantic import SecretStr
 
 from streamflow.cli import options
 from streamflow.cli.main import Invocation
@@ -25,6 +26,8 @@ from streamflow.pipeline import App, AwsOptions, DynamoDBStream, HttpOptions, Pi
 
 if TYPE_CHECKING:
     from streamflow.batches import Batch
+
+TOKEN, OTHER_TOKEN = SecretStr("0123456789abcdef"), SecretStr("fedcba9876543210")
 
 
 async def deliver(batch: Batch) -> None:
@@ -66,14 +69,31 @@ def test_the_endpoint_is_replaced_for_streams_with_their_own_way_to_aws() -> Non
     ("text", "declared", "served"),
     [
         ("9102", None, HttpOptions(port=9102)),
-        ("0.0.0.0:9102", None, HttpOptions(host="0.0.0.0", port=9102)),
+        ("127.0.0.2:9102", None, HttpOptions(host="127.0.0.2", port=9102)),
+        ("0.0.0.0:9102", HttpOptions(token=TOKEN), HttpOptions(host="0.0.0.0", port=9102, token=TOKEN)),
         ("[::1]:0", None, HttpOptions(host="::1")),
-        ("9102", HttpOptions(host="0.0.0.0", port=1), HttpOptions(host="0.0.0.0", port=9102)),
+        (
+            "9102",
+            HttpOptions(host="0.0.0.0", port=1, without_token=True),
+            HttpOptions(host="0.0.0.0", port=9102, without_token=True),
+        ),
         (None, HttpOptions(port=1), None),
     ],
 )
 def test_an_address_is_read(text: str | None, declared: HttpOptions | None, served: HttpOptions | None) -> None:
     assert served_at(text, declared) == served
+
+
+def test_the_token_of_an_address_is_that_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAMFLOW_HTTP_TOKEN", "")
+    with pytest.raises(ConfigError, match=r"host is beyond loopback: set token .*STREAMFLOW_HTTP_TOKEN"):
+        served_at("0.0.0.0:9102", None)
+    monkeypatch.setenv("STREAMFLOW_HTTP_TOKEN", TOKEN.get_secret_value())
+    assert served_at("0.0.0.0:9102", None) == HttpOptions(host="0.0.0.0", port=9102, token=TOKEN)
+    declared = HttpOptions(token=OTHER_TOKEN)
+    assert served_at("9102", declared) == HttpOptions(port=9102, token=OTHER_TOKEN)
+    declared = HttpOptions(host="0.0.0.0", without_token=True)
+    assert served_at("9102", declared) == HttpOptions(host="0.0.0.0", port=9102, without_token=True)
 
 
 @pytest.mark.parametrize("text", ["", "x", "host:", "70000", "1:2:x", "²"])

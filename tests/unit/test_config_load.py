@@ -284,6 +284,23 @@ def test_the_value_of_a_variable_is_never_shown(tmp_path: Path, code: str) -> No
     assert "hunter2" not in problem
 
 
+@pytest.mark.parametrize("text", ["hunter2", "${SECRET}"])
+def test_a_token_that_is_refused_is_not_shown(tmp_path: Path, code: str, text: str) -> None:
+    [problem] = problems(tmp_path, code, MINIMAL + f'[http]\ntoken = "{text}"', SECRET="hunter2")
+    assert problem.startswith("orders.toml:5: http.token: a token is 16 to 512 letters")
+    assert "hunter2" not in problem
+
+
+def test_a_token_that_is_no_text_is_not_shown(tmp_path: Path, code: str) -> None:
+    told = problems(tmp_path, code, MINIMAL + "[http]\ntoken = 4111111111111111")
+    assert told == ["orders.toml:5: http.token: should be a valid string"]
+
+
+def test_an_admin_server_beyond_loopback_needs_a_word_about_its_token(tmp_path: Path, code: str) -> None:
+    [problem] = problems(tmp_path, code, MINIMAL + '[http]\nport = 9102\nhost = "${HOST}"', HOST="0.0.0.0")
+    assert problem.startswith("orders.toml:6: http.host: host is beyond loopback: set token")
+
+
 def test_an_unset_variable_is_one_mistake_whatever_it_would_fill(tmp_path: Path, code: str) -> None:
     [problem] = problems(tmp_path, code, MINIMAL + 'batch_size = "${UNSET}"')
     assert problem.startswith("orders.toml:4: pipelines.orders.batch_size: the environment variable UNSET is not set")

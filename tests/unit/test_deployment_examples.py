@@ -115,10 +115,17 @@ def test_probes_and_monitors_ask_the_admin_server(app: App) -> None:
     assert app.http is not None
     assert port["containerPort"] == app.http.port
     assert app.http.host == "0.0.0.0"
+    assert app.http.token is not None
     probes = {kind: container()[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "readiness")}
     assert {kind: probe["path"] for kind, probe in probes.items()} == {"liveness": "/livez", "readiness": "/readyz"}
     (endpoint,) = manifest("PodMonitor")["spec"]["podMetricsEndpoints"]
     assert endpoint["path"] == "/metrics"
+    credentials = endpoint["authorization"]["credentials"]
+    assert (endpoint["authorization"]["type"], credentials["name"]) == (
+        "Bearer",
+        manifest("Secret")["metadata"]["name"],
+    )
+    assert manifest("Secret")["stringData"][credentials["key"]] == app.http.token.get_secret_value()
     assert {probe["port"] for probe in probes.values()} | {endpoint["port"]} == {port["name"]}
 
 

@@ -59,6 +59,8 @@ def report() -> Report:
 MESSAGES: list[Message] = [
     Declared(worker_id="w-1", host="127.0.0.1", port=9102),
     Declared(worker_id="w-1", host=None, port=None),
+    Declared(worker_id="w-1", host="0.0.0.0", port=9102, token="0123456789abcdef"),
+    Declared(worker_id="w-1", host="0.0.0.0", port=9102, without_token=True),
     MetricsWanted(number=3),
     MetricsPage(number=3, families=[["a", "A.", "gauge", [["a", {"x": "é\n"}, 1.5]]]]),
     report(),
@@ -70,6 +72,10 @@ async def test_a_message_is_one_line_and_comes_out_as_it_went_in(message: Messag
     line = encoded(message)
     assert line.count(b"\n") == 1
     assert decoded(line) == message
+
+
+def test_the_token_is_not_shown() -> None:
+    assert "0123" not in repr(Declared(worker_id="w-1", host="0.0.0.0", port=9102, token="0123456789abcdef"))
 
 
 @pytest.mark.parametrize(

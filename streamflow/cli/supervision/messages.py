@@ -7,7 +7,7 @@ that is not understood is none.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from streamflow.observe.health import Verdict
@@ -16,11 +16,14 @@ from streamflow.observe.progress import PipelineProgress, ProgressSnapshot, Shar
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """From the worker, when its target is loaded: under which id it works, and where the admin server is to listen."""
+    """From the worker, when its target is loaded: under which id it works, and where the admin server is to listen, and
+    whom it lets in."""
 
     worker_id: str
     host: str | None
     port: int | None
+    token: str | None = field(default=None, repr=False)
+    without_token: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

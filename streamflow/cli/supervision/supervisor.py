@@ -17,6 +17,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 import anyio
+from pydantic import SecretStr
 
 from streamflow.cli.serving import say
 from streamflow.cli.supervision import process, totals
@@ -226,8 +227,14 @@ class Supervisor:
             return
         from streamflow.cli.supervision.pages import open_pages
 
-        http = HttpOptions(host=self._declared.host, port=self._declared.port)
+        token = self._declared.token
         try:
+            http = HttpOptions(
+                host=self._declared.host,
+                port=self._declared.port,
+                token=None if token is None else SecretStr(token),
+                without_token=self._declared.without_token,
+            )
             async with open_pages(http, self.workers, snapshot=self.snapshot) as url:
                 say(f"admin server: {url}")
                 await anyio.sleep_forever()

@@ -27,7 +27,7 @@ from streamflow.observe.lines import one_line
 
 if TYPE_CHECKING:
     from streamflow.launch import Running
-    from streamflow.pipeline import App
+    from streamflow.pipeline import App, HttpOptions
 
 REPORT_INTERVAL_S = 1.0
 
@@ -55,17 +55,21 @@ def run_worker(context: click.Context, /, *, number: int, workers: int, name: st
     chosen.configure_logging()
     for handler in logging.getLogger().handlers:
         handler.addFilter(Signature(worker_id))
-    declared = Declared(
-        worker_id=worker_id, host=None if http is None else http.host, port=None if http is None else http.port
-    )
     with suppress(OSError):  # the supervisor is gone already: the end of the channel says so again
-        end.sendall(encoded(declared))
+        end.sendall(encoded(_declared(worker_id, http)))
 
     async def beside(worker: Running) -> None:
         garbage.settle()
         await report(worker, await open_channel(end))
 
     context.exit(run_app(app.model_copy(update={"http": None}), beside, signals_told=False))
+
+
+def _declared(worker_id: str, http: HttpOptions | None) -> Declared:
+    if http is None:
+        return Declared(worker_id=worker_id, host=None, port=None)
+    token = None if http.token is None else http.token.get_secret_value()
+    return Declared(worker_id=worker_id, host=http.host, port=http.port, token=token, without_token=http.without_token)
 
 
 def one_of(app: App, *, number: int, workers: int, name: str) -> App:
