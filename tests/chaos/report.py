@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from chaos.handovers import longest_gap
 from chaos.oracle import EXAMPLES_MAX, Explanations
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """`owned_within_s` is the longest that a shard was without a living owner, whatever the cause; see `spans`.
+    """`owned_within_s` is the longest that a shard was without a living owner, whatever the cause; see `spans`. In a rolling
+    restart `handed_over_within_s` is the same to the millisecond; see `handovers`.
 
     `unexplained` counts duplicates by the reason why no fault explains them. `zombies` are the records that a paused
     worker still delivered when it went on, `stall_s` how late the harness was itself at worst. `problems` says in words
@@ -53,6 +55,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     owned_within_s: float
     owned_within_s_max: float
     owned_within_s_by_cause: dict[str, float]
+    handed_over_within_s: float | None
     exits: int
     torn: int
     drained_s: float
@@ -116,6 +119,7 @@ class Findings:
             "owned_within_s": max(spans.values(), default=0.0),
             "owned_within_s_max": plan.unowned_s_max,
             "owned_within_s_by_cause": spans,
+            "handed_over_within_s": self._handed_over_within_s(),
             "exits": len(workers.exits),
             "torn": self.torn,
             "drained_s": round(self.drained_s, 3),
@@ -124,6 +128,18 @@ class Findings:
         }
         problems = _problems(plan, figures)
         return Report(ok=not problems, problems=problems, examples=self._examples, **figures)
+
+    def _handed_over_within_s(self) -> float | None:
+        if self.plan.mode != "graceful":
+            return None
+        gap = longest_gap(
+            line for life in self.workers.lives for line in life.log.read_text(errors="replace").splitlines()
+        )
+        if gap is None:
+            return 0.0
+        if gap.length_s > self.plan.unowned_s_max:
+            self._examples.append(f"nobody's: {gap}")
+        return round(gap.length_s, 3)
 
     def _unexplained(self) -> Counter[str]:
         explanations = Explanations.of(self.accounts.entries, self.workers.faults, self.watch.sightings)
@@ -147,8 +163,16 @@ _NONE_OF = ("lost", "invented", "order_violations", "duplicates_unexplained", "c
 def _problems(plan: Plan, figures: dict[str, Any]) -> list[str]:
     counted: Sequence[str] = (*_NONE_OF, "duplicates") if plan.mode == "graceful" else _NONE_OF
     problems = [f"{name}: {figures[name]}, must be 0" for name in counted if figures[name]]
-    if figures["owned_within_s"] > plan.unowned_s_max:
-        problems.append(f"owned_within_s: {figures['owned_within_s']}, must not pass {plan.unowned_s_max:g}")
+    handed_over_s = figures["handed_over_within_s"]
+    if handed_over_s is not None and handed_over_s > plan.unowned_s_max:
+        problems.append(f"handed_over_within_s: {handed_over_s}, must not pass {plan.unowned_s_max:g}")
+    if figures["owned_within_s"] > (limit_s := _looked_s_max(plan, figures["stall_s"])):
+        problems.append(f"owned_within_s: {figures['owned_within_s']}, must not pass {limit_s:g}")
     if not figures["looks"]:
         problems.append("nobody could look into the store")
     return problems
+
+
+def _looked_s_max(plan: Plan, stall_s: float) -> float:
+    """What looks may find: where the logs tell the time, they may be late by their distance."""
+    return plan.unowned_s_max + (plan.look_interval_s + stall_s if plan.mode == "graceful" else 0.0)

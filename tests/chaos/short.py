@@ -54,7 +54,7 @@ async def _played(plan: Plan, folder: Path) -> Report:
         report = await run(plan, url, folder)
     print(report.line, plan.command, sep="\n")
     # How soon is judged on a quiet machine, by `make chaos`.
-    broken = [problem for problem in report.problems if "owned_within_s:" not in problem]
+    broken = [problem for problem in report.problems if "within_s:" not in problem]
     assert not broken, report.line
     return report
 
