@@ -180,6 +180,7 @@ def block(first_word: str) -> str:
 def test_the_documented_configuration_and_rules_are_valid(tmp_path: Path) -> None:
     (tmp_path / "rules.yml").write_text(block("groups:"), encoding="utf-8")
     (tmp_path / "prometheus.yml").write_text(f"rule_files: [rules.yml]\n{block('scrape_configs:')}", encoding="utf-8")
+    (tmp_path / "streamflow-token").write_text("not-much-of-a-secret", encoding="utf-8")
     judged = promtool("check", "config", "prometheus.yml", folder=tmp_path)
     assert judged.returncode == 0, judged.stdout + judged.stderr
 
