@@ -209,7 +209,7 @@ class Heartbeats:
         self._patience.look(WORKERS, {worker_id: row.version for worker_id, row in workers.items()})
         for worker_id, row in list(workers.items()):
             silent_s = self._patience.silent_s(WORKERS, worker_id, row.version)
-            if worker_id != self.worker_id and silent_s >= (row.duration_s or self.around.options.lease_duration_s):
+            if worker_id != self.worker_id and self._patience_left_s(row) <= 0:
                 await store.delete(row.key, expected_version=row.version)
                 # Whether it was we who struck it or another, or it has come back: the next look tells.
                 if (current := await store.get(row.key)) is None:
