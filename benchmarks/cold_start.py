@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter  # noqa: TID251 - the machine's time is measured
 from typing import TYPE_CHECKING, TextIO
 
 from benchmarks.claims import Claim, Contender, Goal, Measurement

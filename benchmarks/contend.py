@@ -11,7 +11,7 @@ import os
 import sys
 from dataclasses import asdict
 from importlib import import_module
-from time import perf_counter, process_time
+from time import perf_counter, process_time  # noqa: TID251 - the machine's time is measured
 from typing import TYPE_CHECKING
 
 import orjson

@@ -4,8 +4,8 @@ It is the replay server, but that the stream is enabled and no shard ends. Besid
 for contenders: `Begin` forgets what others did to the stream, `Release` lets its records come from now on, and `Polls` says
 how many GetRecords were answered, and of how many shards.
 
-Run it with `python -m benchmarks.live_server filled|dripping [CORE]`: its first line is its address. It ends with its
-standard input.
+Run it with `python -m benchmarks.live_server filled|dripping|mixed|half [CORE]`: its first line is its address. It ends with
+its standard input.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import asyncio
 import os
 import sys
 from dataclasses import dataclass, field
-from time import monotonic_ns, time_ns
+from time import monotonic_ns, time_ns  # noqa: TID251 - the machine's time is measured
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from benchmarks import replay_server
-from benchmarks.live_stream import Dripping, Filled, empty_page
+from benchmarks.live_stream import Dripping, Filled, Mixed, empty_page
 from benchmarks.replay_pages import Body, Template
 from benchmarks.replay_server import RefusedError
 from benchmarks.replay_stream import Shape, parse_iterator
@@ -113,8 +113,14 @@ def main(kind: str, core: int | None) -> None:
         os.sched_setaffinity(0, {core})
     templates = Template()
     templates.prepare()
-    content: Content = Filled(templates) if kind == "filled" else Dripping(wall_ahead_ns=time_ns() - monotonic_ns())
-    asyncio.run(replay_server.serve(LiveStreams(content, templates).answer))
+    filled, dripping = Filled(templates), Dripping(wall_ahead_ns=time_ns() - monotonic_ns())
+    contents: dict[str, Content] = {
+        "filled": filled,
+        "dripping": dripping,
+        "mixed": Mixed(filled, dripping),
+        "half": Mixed(filled, None),
+    }
+    asyncio.run(replay_server.serve(LiveStreams(contents[kind], templates).answer))
 
 
 if __name__ == "__main__":

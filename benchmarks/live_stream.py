@@ -125,6 +125,21 @@ class Dripping:
         }
 
 
+class Mixed:
+    """The first half of the shards is filled; the others drip, or stay empty."""
+
+    def __init__(self, filled: Filled, dripping: Dripping | None) -> None:
+        self._filled = filled
+        self._dripping = dripping
+
+    def page(self, shape: Shape, shard: int, place: int, *, since_ns: int, now_ns: int) -> Body:
+        if shard < shape.shards // 2:
+            return self._filled.page(shape, shard, place, since_ns=since_ns, now_ns=now_ns)
+        if self._dripping is None:
+            return empty_page(shape, shard, place)
+        return self._dripping.page(shape, shard, place, since_ns=since_ns, now_ns=now_ns)
+
+
 def drips(shape: Shape) -> int:
     """How many records each shard of a dripping stream gets: the pages before the tip are seconds."""
     return (shape.pages - 1) * DRIPS_PER_S

@@ -94,7 +94,7 @@ async def _pages_by_aioboto3(url: str, shape: Shape) -> AsyncIterator[Sequence[R
             iterator: str | None = shape.iterator(shard, 0)
             while iterator:
                 page = await client.get_records(ShardIterator=iterator, Limit=RECORDS_PER_PAGE)
-                yield page["Records"]
+                yield page["Records"]  # noqa: ASYNC119 - read to its end, or the process ends
                 iterator = page.get("NextShardIterator")
 
 
@@ -109,7 +109,7 @@ async def _pages_by_aiohttp(url: str, shape: Shape) -> AsyncIterator[Sequence[Re
                 body = orjson.dumps({"ShardIterator": iterator, "Limit": RECORDS_PER_PAGE})
                 async with session.post(url, data=body, headers=headers) as response:
                     page = orjson.loads(await response.read())
-                yield page["Records"]
+                yield page["Records"]  # noqa: ASYNC119 - read to its end, or the process ends
                 iterator = page.get("NextShardIterator")
 
 

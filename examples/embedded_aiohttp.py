@@ -35,7 +35,7 @@ async def follow_orders(service: web.Application) -> AsyncIterator[None]:
     # The totals live in memory and start anew with each process, and so do their checkpoints.
     async with streamflow.running(streamflow.App(pipelines=(orders,), store="memory:")) as worker:
         await worker.wait_started()
-        yield
+        yield  # noqa: ASYNC119 - aiohttp resumes it at cleanup
 
 
 async def show_totals(request: web.Request) -> web.Response:

@@ -10,7 +10,7 @@ import asyncio
 import sqlite3
 from typing import TYPE_CHECKING
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, move_on_after, to_thread
 
 import streamflow
 
@@ -37,7 +37,9 @@ class OrdersCopy:
         return self._writer
 
     async def __aexit__(self, *exception: object) -> None:
-        await to_thread.run_sync(self._writer.close)
+        # Also where the run is cancelled, which ends every other wait at once.
+        with move_on_after(5, shield=True):
+            await to_thread.run_sync(self._writer.close)
 
 
 class OrdersWriter:

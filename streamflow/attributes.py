@@ -23,8 +23,12 @@ NativeValue: TypeAlias = (
 )
 Numbers: TypeAlias = Literal["decimal", "int_float"]
 
-# DynamoDB holds 38 digits and exponents within ±130; far beyond that a number is an attack on the reader, not data.
+# DynamoDB holds 38 digits and exponents within ±130; far beyond that a number is an attack on the reader, not data: Python
+# takes half a minute to make an int of 1E+1000000.
 _NUMBER_CHARACTERS_MAX = 400
+_EXPONENT_MAX = 400
+# DynamoDB nests 32 levels. What is deeper than this could be read, and not be written: orjson ends at 254.
+_LEVELS_MAX = 200
 
 
 def _number_exact(text: str) -> Decimal:
@@ -38,6 +42,8 @@ def _number_exact(text: str) -> Decimal:
         raise ValueError("not a number in N") from None
     if type(text) is not str or not number.is_finite():
         raise ValueError("not a number in N")
+    if abs(number.adjusted()) > _EXPONENT_MAX:
+        raise ValueError(f"a number with an exponent beyond {_EXPONENT_MAX}")
     return number
 
 
@@ -106,26 +112,28 @@ def _reader(
 ) -> Callable[[_Item], dict[str, Any]]:
     """The walk for one treatment of numbers, binary values and sets."""
 
-    def item(values: _Item) -> dict[str, Any]:
+    def item(values: _Item, level: int = 1) -> dict[str, Any]:
         # The two types that most attributes have, without a call.
         return {
             name: text
             if (text := found.S) is not UNSET
             else number(digits)
             if (digits := found.N) is not UNSET
-            else value(found)
+            else value(found, level)
             for name, found in values.items()
         }
 
-    def value(found: _Value) -> Any:
+    def value(found: _Value, level: int) -> Any:
         if found.S is not UNSET:
             return found.S
         if found.N is not UNSET:
             return number(found.N)
+        if level > _LEVELS_MAX:
+            raise ValueError(f"nested more than {_LEVELS_MAX} levels deep")
         if found.M is not UNSET:
-            return item(found.M)
+            return item(found.M, level + 1)
         if found.L is not UNSET:
-            return [value(each) for each in found.L]
+            return [value(each, level + 1) for each in found.L]
         if found.BOOL is not UNSET:
             return found.BOOL
         if found.SS is not UNSET:

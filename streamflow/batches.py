@@ -123,22 +123,23 @@ class Fence:
     last: Position | None
 
 
-class _RequestIds:
+class RequestIds:
     """As random UUIDs: the front is this process's own, the end counts. A tenth of the time that `uuid4` takes."""
 
     def __init__(self) -> None:
         self.restart()
 
-    def restart(self) -> None:
-        self._front, self._numbers = str(uuid.uuid4())[:24], count()
+    def restart(self, front: str = "") -> None:
+        """Begin again with this front, or a new one: 24 characters."""
+        self._front, self._numbers = front or str(uuid.uuid4())[:24], count()  # noqa: TID251 - this is the port
 
     def new(self) -> str:
         return f"{self._front}{next(self._numbers):012x}"
 
 
-_request_ids = _RequestIds()
+request_ids = RequestIds()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_request_ids.restart)
+    os.register_at_fork(after_in_child=request_ids.restart)
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -153,7 +154,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     records: Sequence[Record]
     epoch: int = 0
     attempt: int = 1
-    request_id: str = msgspec.field(default_factory=_request_ids.new)
+    request_id: str = msgspec.field(default_factory=request_ids.new)
     window: Window | None = None
     _ledger: Ledger | None = None
 

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from streamflow.batches import Batch
     from streamflow.records import Record
 
-Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "RecordRefused"]
-"""Why a record is given up: Lambda's two words, and ours for what a sink can never take."""
+Condition = Literal["RetryAttemptsExhausted", "RecordAgeExceeded", "RecordRefused", "SuspectedKiller"]
+"""Why a record is given up: Lambda's two words, and ours for what a sink can never take, and for what seems to end every
+process that handles it."""
 Drawer = Literal["dead", "parked"]
 
 
@@ -94,7 +95,7 @@ def letters_of(
             pipeline=pipeline,
             stream_arn=record.shard.stream_arn,
             shard_id=record.shard.shard_id,
-            sequence_number=_sequence_number(record),
+            sequence_number=name_of(record),
             item_key=readable_item_key(record) or "",
             record=record.raw,
             reason=reason,
@@ -115,7 +116,8 @@ def readable_item_key(record: Record) -> str | None:
         return None
 
 
-def _sequence_number(record: Record) -> str:
+def name_of(record: Record) -> str:
+    """Its sequence number, by which it is known in its shard; of a record that has none that can be read, its digest."""
     try:
         return record.sequence_number
     except MalformedRecordError:

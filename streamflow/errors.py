@@ -143,6 +143,16 @@ class HandlerTimeoutError(StreamflowError):
         super().__init__(f"the handler did not finish within {timeout_s:g} s")
 
 
+class SuspectedKillerError(StreamflowError):
+    """Every process that handed this record over, and nothing beside it, ended without a word, `times` in a row."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        super().__init__(
+            f"the process ended each of the {times} times that this record was handed over, alone: it is not any more"
+        )
+
+
 class LambdaFunctionError(StreamflowError):
     """A Lambda function failed as a whole: it raised, ran out of time, or returned a response that means so.
 

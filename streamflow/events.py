@@ -70,6 +70,48 @@ class ShardAwaitingChildren(msgspec.Struct, frozen=True, kw_only=True):
     shard_id: str
 
 
+class ShardIsolated(msgspec.Struct, frozen=True, kw_only=True):
+    """`deaths` owners have died, one after the other, with the checkpoint where it is: the shard's records are handed over one
+    by one, so that one which kills its process is found."""
+
+    pipeline: str
+    shard_id: str
+    deaths: int
+    checkpoint: Position
+
+
+class IsolationEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """The shard gets whole batches again: `records` were handed over one by one, and the process lives."""
+
+    pipeline: str
+    shard_id: str
+    records: int
+
+
+class KillerHeld(msgspec.Struct, frozen=True, kw_only=True):
+    """The process ended each of the `times` times that the record `sequence_number` was handed over, alone: as `on_poison` is
+    "block", it holds its shard."""
+
+    pipeline: str
+    shard_id: str
+    sequence_number: str
+    times: int
+
+
+class CancellationIgnored(msgspec.Struct, frozen=True, kw_only=True):
+    """A handler was cancelled and goes on all the same, `after_s` later: its shard cannot be let go in good order.
+
+    `task` names pipeline, shard and role; `where` is file:line, function; `stack` is that of every frame, outermost first.
+    """
+
+    pipeline: str
+    shard_id: str
+    task: str
+    where: str
+    stack: tuple[str, ...]
+    after_s: float
+
+
 class PageRead(msgspec.Struct, frozen=True, kw_only=True):
     pipeline: str
     shard_id: str
@@ -335,6 +377,10 @@ Event: TypeAlias = (
     | ShardOpened
     | ShardClosed
     | ShardAwaitingChildren
+    | ShardIsolated
+    | IsolationEnded
+    | KillerHeld
+    | CancellationIgnored
     | PageRead
     | ReadFailed
     | IteratorExpired

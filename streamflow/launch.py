@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
+import secrets  # noqa: TID251 - a new id for each process
 import socket
 import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,6 +25,7 @@ from streamflow.engine.redrive import Redrive
 from streamflow.engine.watchdog import Watchdog
 from streamflow.engine.worker import Worker
 from streamflow.errors import ConfigError, leading_error
+from streamflow.failpoints import check_environment
 from streamflow.handlers.adapt import open_handler
 from streamflow.handlers.context import Context
 from streamflow.handlers.fitting import check_view, fitted
@@ -69,6 +70,7 @@ class Running:
         self.progress = progress
         self.registry = registry
         self.admin_url = admin_url
+        self.stopping = False
         self._worker = worker
         self._finished = anyio.Event()
         self._failure: Exception | None = None
@@ -94,10 +96,12 @@ class Running:
 
     def stop(self) -> None:
         """Begin the graceful end: finish what is in flight, store, release."""
+        self.stopping = True
         self._worker.stop()
 
     def stop_now(self) -> None:
         """Give up what is in flight; `repeating` says what will be delivered again."""
+        self.stopping = True
         self._worker.stop_now()
 
     def repeating(self) -> dict[str, dict[str, str]]:
@@ -130,6 +134,7 @@ async def running(
         ConfigError: a part of the declaration cannot be opened.
         SourceError, StoreError: a stream or the store cannot be reached; nothing was started.
     """
+    check_environment()
     app = App(pipelines=(app,)) if isinstance(app, Pipeline) else app
     registry = CollectorRegistry() if registry is None else registry
     clock = SystemClock()
@@ -326,6 +331,7 @@ async def open_redrive(
         ConfigError: the app has no such pipeline, or its handler cannot be opened.
         StoreError: the store cannot be used.
     """
+    check_environment()
     declared = next((each for each in app.flows if each.name == pipeline), None)
     if declared is None:
         raise ConfigError(f"there is no pipeline {pipeline!r}, but {', '.join(each.name for each in app.flows)}")
@@ -366,4 +372,4 @@ async def open_handlers(app: App) -> None:
 
 def _process_id() -> str:
     """Of this process, and of one start of it."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"  # noqa: TID251 - a new id for each process

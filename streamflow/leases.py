@@ -82,6 +82,8 @@ class Lease:
 
 # Pipeline and stream of the rows of workers, whose shard id is the worker's own id.
 WORKERS = ("", "workers")
+# The same of rows that tell of shards whose owners died: see `rules/suspicion`.
+SUSPECTS = ("", "suspects")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ["fault_matrix.results"]
+
 # A busy machine is not a failure: no test has a limit on time but pytest's own.
 settings.register_profile("house", deadline=None)
 settings.load_profile("house")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take long come first: at the end of a run no process is left with one of them while the others are idle."""
+    items.sort(key=lambda item: not (item.get_closest_marker("integration") or item.get_closest_marker("timeout")))
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from counted_store import CountedMemoryStore
 from streamflow.dead_letters import LetterQuery
 from streamflow.destinations.letters import LettersDestination
 from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
@@ -24,8 +23,9 @@ from streamflow.pipeline import Pipeline
 from streamflow.rules.filters import compile_filters
 from streamflow.stores.memory import MemoryStore
 from streamflow.testing.controls import Controls
+from streamflow.testing.counted_store import CountedMemoryStore
 from streamflow.testing.memory_source import MemorySource
-from virtual import VirtualClock
+from streamflow.testing.simulation.clocks import VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence

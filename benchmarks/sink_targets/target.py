@@ -84,7 +84,7 @@ def on_core(core: int) -> Iterator[None]:
 
 def own_name() -> str:
     """Of a table, queue or index that no other contender has."""
-    return f"benchmark_{os.getpid()}"
+    return f"benchmark_{os.getpid()}"  # noqa: TID251 - names what only this process writes
 
 
 # --- what people write to encode a record -----------------------------------------------------------------------------

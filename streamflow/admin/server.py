@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 from contextlib import asynccontextmanager
 from hmac import compare_digest
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,8 +18,10 @@ from urllib.parse import urlsplit
 import anyio
 import anyio.to_thread
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client.exposition import choose_encoder
 
+from streamflow.clock import SystemClock
 from streamflow.errors import ConfigError
 from streamflow.observe.progress import as_json
 
@@ -37,6 +40,8 @@ if TYPE_CHECKING:
 CONNECTIONS_MAX = 64
 CONNECTION_LIFE_S = 30.0
 """From accept to close, whatever the client does; scrapers give up after 10 s by default."""
+PAGE_AGE_S_MAX = 0.5
+"""For how long a page of metrics is given to whoever asks."""
 HEADER_BYTES_MAX = 8_190
 HEADERS_MAX = 64
 
@@ -44,6 +49,17 @@ _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _PROBES = frozenset({"/livez", "/readyz"})
 _REFUSED = "send the token: Authorization: Bearer TOKEN\n"
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Server": "streamflow"}
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Whether the fault is the server's. What a client sends wrongly is no line in our log: anybody could fill it, and the
+    parser quotes the header, which may be the one with the token.
+    """
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
+
+
+_logger = logging.getLogger("streamflow.admin")
+_logger.addFilter(_is_ours)
 
 
 class Judge(Protocol):
@@ -83,6 +99,7 @@ async def open_admin(
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=_logger,
         max_line_size=HEADER_BYTES_MAX,
         max_field_size=HEADER_BYTES_MAX,
         max_headers=HEADERS_MAX,
@@ -130,14 +147,22 @@ def _abort(connection: RequestHandler) -> None:
 
 
 async def _listen(options: HttpOptions, door: _Door) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
     try:
-        return await asyncio.get_running_loop().create_server(door, options.host, options.port)
+        # In two steps: cancelled in the middle of one, it would leave a socket that listens and that nobody knows.
+        listener = await loop.create_server(door, options.host, options.port, start_serving=False)
+        try:
+            await listener.start_serving()
+        except BaseException:
+            listener.close()
+            raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(
             f"http: cannot listen on {options.host} port {options.port}: {reason}. "
             "Stop what uses the port, choose another host or port, or port 0 for any free one."
         ) from error
+    return listener
 
 
 def _url(listener: asyncio.Server) -> str:
@@ -217,12 +242,23 @@ def _host_name(request: web.Request) -> str | None:
 
 
 def _metrics(registry: CollectorRegistry) -> _Respond:
-    """Renders in a thread of its own, one page at a time: handlers that fill the worker threads do not hide metrics."""
-    limiter = anyio.CapacityLimiter(1)
+    """Renders in a thread of its own, one page at a time: handlers that fill the worker threads do not hide metrics.
+
+    Rendering takes milliseconds in which Python does nothing else. So who asks soon after somebody else gets the same page.
+    """
+    limiter, turn, clock = anyio.CapacityLimiter(1), anyio.Lock(), SystemClock()
+    known: tuple[str, bytes] | None = None
+    rendered_s = 0.0
 
     async def respond(request: web.Request) -> web.Response:
+        nonlocal known, rendered_s
         render, content_type = choose_encoder(request.headers.get("Accept", ""))
-        page = await anyio.to_thread.run_sync(render, registry, limiter=limiter)
+        async with turn:
+            if known is None or known[0] != content_type or clock.monotonic() - rendered_s >= PAGE_AGE_S_MAX:
+                asked_s = clock.monotonic()
+                known = (content_type, await anyio.to_thread.run_sync(render, registry, limiter=limiter))
+                rendered_s = asked_s
+            page = known[1]
         return web.Response(body=page, headers={"Content-Type": content_type})
 
     return respond

@@ -179,6 +179,11 @@ def _on_the_way(error: Exception) -> SourceError:
             return SourceError(f"the proxy refused: HTTP {error.status} {error.message}")
         case aiohttp.ClientProxyConnectionError():
             return SourceError(f"cannot reach the proxy: {error} (see HTTPS_PROXY, HTTP_PROXY and NO_PROXY)")
+        case (
+            aiohttp.ClientResponseError()
+            | botocore_errors.HTTPClientError(kwargs={"error": aiohttp.ClientResponseError()})
+        ):
+            return SourceError("the service sent an answer that is no HTTP")  # its text quotes what was sent
         case asyncio.TimeoutError():
             return SourceError("no answer in time")
         case botocore_errors.BotoCoreError() | aiohttp.ClientError() | OSError():

@@ -198,4 +198,4 @@ class _AssumedRole:
 
 def session_name() -> str:
     """What CloudTrail shows for the assumed role: which machine it was."""
-    return _NOT_IN_SESSION_NAME.sub("-", f"streamflow-{socket.gethostname()}")[:64]
+    return _NOT_IN_SESSION_NAME.sub("-", f"streamflow-{socket.gethostname()}")[:64]  # noqa: TID251 - tells whose session it is

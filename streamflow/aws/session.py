@@ -13,7 +13,7 @@ from botocore.session import Session
 
 from streamflow.aws import identity as identities
 from streamflow.aws.errors import translate
-from streamflow.aws.wire import Endpoint, open_wire
+from streamflow.aws.wire import Endpoint, check_json, open_wire
 from streamflow.clock import SystemClock
 from streamflow.errors import ConfigError
 
@@ -73,6 +73,7 @@ class Aws:
             except (botocore_errors.BotoCoreError, ValueError) as error:
                 raise ConfigError(f"aws: cannot make a client for {service}: {error}") from error
             client.meta.events.register_last("before-call.s3", _send_at_once)
+            client.meta.events.register("before-parse", _check_answer)
             yield client
 
     async def renew(self) -> None:
@@ -130,6 +131,23 @@ def _send_at_once(params: dict[str, Any], **_: object) -> None:
     And where the connection has ended in the meantime, aiohttp's task that waits for the answer fails unheard.
     """
     params["headers"].pop("Expect", None)
+
+
+def _check_answer(operation_model: Any, response_dict: dict[str, Any], **_: object) -> None:
+    """Refuse the body of a success that cannot be what the service sent, where it is the whole answer and JSON.
+
+    The SDK takes one that is no JSON for an empty answer, in which a row that is there is missing. And it looks at the
+    checksum only to repeat the call, not where that is not allowed.
+
+    Raises:
+        SourceError: "CorruptAnswer".
+    """
+    shape, body = operation_model.output_shape, response_dict["body"]
+    speaks_json = operation_model.service_model.resolved_protocol == "json"
+    if not speaks_json or shape is None or not shape.members or not isinstance(body, bytes):
+        return  # XML is looked at by the SDK, nothing may come as nothing, and a stream is read later
+    if response_dict["status_code"] < 300:
+        check_json(body, response_dict["headers"].get("x-amz-crc32"))
 
 
 @asynccontextmanager

@@ -41,6 +41,8 @@ _BODY_BYTES_MAX = 64 * 1024 * 1024
 _KEEPALIVE_S = 12.0
 # The service tolerates 5 minutes; a signature refused over less than this is wrong for another reason.
 _CLOCK_OFF_S = 60.0
+# Whoever answers in the service's place may ask for any pause: a shard that pauses for longer loses records to retention.
+_RETRY_AFTER_S_MAX = 300.0
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -138,9 +140,7 @@ class Wire:
         async with self._http.post(
             self._url, data=body, headers=headers, proxy=self._proxy, allow_redirects=False
         ) as response:
-            if (response.content_length or 0) > _BODY_BYTES_MAX:
-                raise corrupt_answer(f"of more than {_BODY_BYTES_MAX} bytes")
-            content = await response.read()
+            content = await _read(response)
         date = response.headers.get("Date")
         if response.status == 200:
             return Response(_intact(content, response.headers), date)
@@ -199,6 +199,19 @@ def _trust(endpoint: Endpoint) -> ssl.SSLContext:
         raise ConfigError(f"aws.ca_bundle: cannot load the certificates in {endpoint.certificates}: {error}") from error
 
 
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body. Those of AWS say beforehand how long they are; any other is read until it is too long."""
+    size = response.content_length
+    if size is not None and size <= _BODY_BYTES_MAX:
+        return await response.read()
+    body = bytearray()
+    while size is None and len(body) <= _BODY_BYTES_MAX and (piece := await response.content.readany()):
+        body += piece
+    if size is not None or len(body) > _BODY_BYTES_MAX:
+        raise corrupt_answer(f"of more than {_BODY_BYTES_MAX} bytes")
+    return bytes(body)
+
+
 # --- reading answers -------------------------------------------------------------------------------------------------
 
 
@@ -211,7 +224,7 @@ class _ErrorBody(msgspec.Struct):
 def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> SourceError:
     try:
         said = msgspec.json.decode(body, type=_ErrorBody)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         said = _ErrorBody()  # a load balancer's page, for instance
     # com.amazonaws.dynamodb.v20120810#ResourceNotFoundException, or behind the code a colon and an address
     code = (said.type or headers.get("x-amzn-ErrorType", "")).rpartition("#")[2].partition(":")[0]
@@ -220,15 +233,14 @@ def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> SourceErro
         code,
         said.message or said.capital_message,
         status,
-        retry_after_s=float(retry_after) if retry_after.isdecimal() else None,
+        retry_after_s=min(float(retry_after), _RETRY_AFTER_S_MAX) if retry_after.isdecimal() else None,
     )
 
 
 def _intact(body: bytes, headers: Mapping[str, str]) -> bytes:
     """The body, unpacked, if it is what the service sent: by its checksum, or else at least UTF-8."""
     expected = headers.get("x-amz-crc32")
-    if expected is not None and expected != str(zlib.crc32(body)):
-        raise corrupt_answer("with a wrong checksum")
+    _check_sum(body, expected)
     if headers.get("Content-Encoding") == "gzip":
         unpacker = zlib.decompressobj(wbits=31)
         body = unpacker.decompress(body, _BODY_BYTES_MAX)
@@ -237,6 +249,20 @@ def _intact(body: bytes, headers: Mapping[str, str]) -> bytes:
     if expected is None and not body.isascii():
         body.decode()
     return body
+
+
+def check_json(body: bytes, checksum: str | None) -> None:
+    """Raise a `SourceError` for a body that is no JSON object, or has another checksum than the service says."""
+    _check_sum(body, checksum)
+    try:
+        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise corrupt_answer("that is truncated or corrupt") from error
+
+
+def _check_sum(body: bytes, expected: str | None) -> None:
+    if expected is not None and expected != str(zlib.crc32(body)):
+        raise corrupt_answer("with a wrong checksum")
 
 
 def _seconds(date: str | None) -> float | None:

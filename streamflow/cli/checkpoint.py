@@ -87,7 +87,7 @@ def import_command(
     Leases that the store does not have are made, so that a pipeline can move to another store.
     """
     (path,) = _expected(words, "PATH")
-    lines = sys.stdin.readlines() if path == "-" else _lines(Path(path))
+    lines = _lines(path)
     told = positions_file.rows(lines, name=path)
 
     async def planned(look: Look, streams: Sequence[PlacedStream]) -> Plan:
@@ -165,9 +165,9 @@ def _expected(words: Sequence[str], *names: str) -> Sequence[str]:
     return words
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: str) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return sys.stdin.readlines() if path == "-" else Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} cannot be read: {error}") from None
 

@@ -181,7 +181,7 @@ def _page(drawer: Drawer, letter: DeadLetter) -> list[str]:
     lines = [f"{name.replace('_', ' '):<16} {_indented(str(value))}".rstrip() for name, value in named.items()]
     try:
         record = msgspec.json.format(letter.record, indent=2).decode()
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         record = letter.record.decode("utf-8", "backslashreplace")
     return [*lines, "record", letters.printable(record)]
 

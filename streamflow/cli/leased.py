@@ -11,6 +11,7 @@ import click
 
 from streamflow.cli import letters, options
 from streamflow.errors import ConfigError, StoreError, UnknownOutcomeError
+from streamflow.rules.steps import after
 from streamflow.targets import did_you_mean
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from streamflow.leases import Lease
     from streamflow.pipeline import App, DynamoDBStream, Pipeline
     from streamflow.protocols import Source, StateStore
+    from streamflow.rules.steps import Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,12 +213,12 @@ async def written(store: StateStore, wanted: Lease) -> bool:
         return current == replace(wanted, version=wanted.version + 1)
 
 
-async def changed(store: StateStore, row: Lease, **changes: Any) -> bool:
+async def changed(store: StateStore, row: Lease, step: Step) -> bool:
     """As `written`, for a row from a listing, which lacks the window that goes with its checkpoint."""
     whole = await store.get(row.key)
     if whole is None or whole.version != row.version:
         return False
-    return await written(store, replace(whole, **changes))
+    return await written(store, after(whole, step))
 
 
 def keeper(flow: Pipeline | None) -> str | None:

@@ -14,6 +14,7 @@ from streamflow.cli.shards import gap_entry
 from streamflow.errors import ConfigError
 from streamflow.leases import LeaseLayout, LeaseState
 from streamflow.rules.resets import shards_of
+from streamflow.rules.steps import AskedFor, PassedOn
 from streamflow.targets import did_you_mean
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ async def _release(at: Placed, shard_ids: Sequence[str], watch_s: float | None, 
             looking.refuse_living(look, held)
         return await _write_all(
             held,
-            lambda row: leased.changed(store, row, owner=None, claimant=None),
+            lambda row: leased.changed(store, row, PassedOn()),
             lambda row: f"{row.shard_id}: {row.owner} has it no more, and any worker may take it",
         )
 
@@ -217,7 +218,7 @@ def _cannot_ask(row: Lease, worker: str) -> str | None:
 
 async def _ask(store: StateStore, row: Lease, worker: str) -> bool:
     if store.layout is LeaseLayout.NATIVE:
-        return await leased.changed(store, row, claimant=worker)
+        return await leased.changed(store, row, AskedFor(worker))
     return await cast("CountedLeaseStore", store).ask(row, worker) is not None
 
 

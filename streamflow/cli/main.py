@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,7 @@ import click
 
 import streamflow
 from streamflow.errors import ConfigError, StreamflowError
+from streamflow.failpoints import check_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -71,6 +73,9 @@ COMMANDS = {
     "run": Entry("streamflow.cli.run:run", "Run a pipeline file or an app."),
     "run-worker": Entry("streamflow.cli.supervision.worker:run_worker", None),
     "shards": Entry("streamflow.cli.shards:shards", "Show the shards of a stream as a tree, with stored positions."),
+    "simulate": Entry(
+        "streamflow.cli.simulate:simulate", "Simulate a pipeline with your handler under faults, from seeds."
+    ),
     "tail": Entry("streamflow.cli.tail:tail", "Print the records of a stream as they come."),
 }
 
@@ -109,10 +114,15 @@ def main() -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.exit(code)
+    # Nobody reads what is left in there, and Python would try again to write it.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
-def _abandoned_threads() -> list[threading.Thread]:
+def _abandoned_threads() -> list[threading.Thread]:  # noqa: TID251 - a type
     """Threads that would keep the process alive: a plain function that was given up does not stop for that."""
     threads = [
         thread for thread in threading.enumerate() if thread is not threading.main_thread() and not thread.daemon
@@ -126,6 +136,7 @@ def invoke(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; what it raises is told on stderr."""
     invocation = Invocation(debug=os.environ.get("STREAMFLOW_DEBUG", "") not in {"", "0"})
     try:
+        check_environment()
         code = cli.main(list(arguments), prog_name="streamflow", standalone_mode=False, obj=invocation)
     except click.ClickException as error:
         error.show()

@@ -10,7 +10,7 @@ import getpass
 import json
 import logging
 import sys
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -25,6 +25,7 @@ from streamflow.observe.lines import Line
 from streamflow.observe.logs import configure_logging
 from streamflow.positions import PositionKind
 from streamflow.rules.resets import Direction
+from streamflow.rules.steps import born
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -240,7 +241,7 @@ async def _write(at: Placed, plan: Plan) -> int:
         for row in plan.creates:
             # From the time of its making, so that what fenced a row that was deleted does not fence this one.
             made_at_ms = int(now_s * 1_000)
-            if await store.create(replace(row, epoch=made_at_ms, version=made_at_ms)) is None:
+            if await store.create(born(row, made_at_ms)) is None:
                 return written
             written += 1
             _log(row, "-", str(row.checkpoint), user)

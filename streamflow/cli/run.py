@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamflow.cli import garbage, options, run_options
+from streamflow.cli import garbage, limits, options, run_options
 from streamflow.cli.run_options import RunOptions
 from streamflow.cli.serving import run_app, say
 from streamflow.cli.showing import show_json, show_lines, show_live
@@ -52,7 +52,8 @@ def _run_one(chosen: RunOptions, show: Show) -> int:
     with garbage.put_off():
         app = chosen.app()
         chosen.configure_logging()
-        return run_app(app, beside)
+        limits.raise_files()
+        return run_app(app, beside, hang_limit_s=chosen.hang_limit)
 
 
 def _run_several(chosen: RunOptions, workers: int, show: Show, context: click.Context) -> int:

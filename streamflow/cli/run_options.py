@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
+HANG_LIMIT_S = 300.0
+"""Five times as long as a loop may stand still until its leases run out: what it still does, others have long been doing."""
 HTTP_TOKEN_VARIABLE = "STREAMFLOW_HTTP_TOKEN"  # noqa: S105 - the name of it
 
 
@@ -33,6 +35,7 @@ class RunOptions:
     region: str | None
     log_format: Literal["text", "json"]
     log_level: str
+    hang_limit: float
 
     def app(self) -> App:
         """The target, changed as the options say.
@@ -91,6 +94,14 @@ _DECLARATIONS: tuple[Callable[[Any], Any], ...] = (
         default="info",
         show_default=True,
         help="What to log from.",
+    ),
+    click.option(
+        "--hang-limit",
+        type=click.FloatRange(min=0, max=86_400),
+        default=HANG_LIMIT_S,
+        show_default=True,
+        metavar="SECONDS",
+        help="End the process when its event loop stands still for so long; 0 for never.",
     ),
 )
 

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Coroutine
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -43,7 +43,9 @@ async def show_json(snapshot: Callable[[], ProgressSnapshot]) -> None:
 
 
 def _print_json(snapshot: ProgressSnapshot) -> None:
-    print(json.dumps(progress.as_json(snapshot)), flush=True)
+    """A reader that is gone is no reason to stop the work."""
+    with suppress(BrokenPipeError):
+        print(json.dumps(progress.as_json(snapshot)), flush=True)
 
 
 async def show_live(snapshot: Callable[[], ProgressSnapshot]) -> None:

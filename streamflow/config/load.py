@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from streamflow.config.lines import KeyPath
 
+# Far beyond what any table of ours nests; deeper ones would end parsers and validators by their recursion.
+_LEVELS_MAX = 50
 _TOML_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 
@@ -88,14 +90,38 @@ def _read(file: Path, name: str) -> str:
 
 
 def _parse(text: str, name: str) -> dict[str, Any]:
+    too_deep = ConfigError(f"{name}: nested more than {_LEVELS_MAX} levels deep")
     try:
-        return tomllib.loads(text)
+        parsed = tomllib.loads(text)
+    except RecursionError:
+        raise too_deep from None
     except tomllib.TOMLDecodeError as error:
         found = _TOML_PLACE.search(str(error))
         message = _TOML_PLACE.sub("", str(error))
         end = text.rstrip("\n")
         line, column = (found[1], found[2]) if found and found[1] else (end.count("\n") + 1, len(end) - end.rfind("\n"))
         raise ConfigError(f"{name}:{line}:{column}: {message}") from None
+    except ValueError:
+        # The only other one of the parser's: Python's own limit.
+        raise ConfigError(f"{name}: a number with thousands of digits") from None
+    if _deeper_than(parsed, _LEVELS_MAX):
+        raise too_deep
+    return parsed
+
+
+def _deeper_than(value: object, levels: int) -> bool:
+    """Level by level: what is too deep would end a recursion of ours, too."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _problem(detail: ErrorDetails, parsed: Mapping[str, Any]) -> Problem:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from streamflow.engine.buffer import ShardBuffer
     from streamflow.engine.checkpoints import Checkpoints
     from streamflow.engine.flow import Flow
+    from streamflow.engine.isolation import Isolation
     from streamflow.engine.ownership import HeldLease
     from streamflow.engine.parking import ParkedItems
     from streamflow.positions import Position
@@ -23,6 +24,8 @@ class Assignment:
     buffer: ShardBuffer
     checkpoints: Checkpoints
     parked: ParkedItems
+    isolation: Isolation | None = None
+    """Where the owner before us died: what is handed over is noted first, until it need not be any more."""
     seen: set[int] = field(default_factory=set)
     """Lanes whose handler has seen records that are not settled."""
 

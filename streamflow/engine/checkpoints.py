@@ -11,10 +11,12 @@ import anyio
 from streamflow import events
 from streamflow.engine.fencing import asked_of_sink
 from streamflow.errors import LeaseLostError, StoreError
+from streamflow.failpoints import reach
 from streamflow.positions import PositionKind
 from streamflow.records import Shard
 from streamflow.rules.frontier import Frontier
 from streamflow.rules.pacing import STORE_BACKOFF
+from streamflow.rules.steps import Checkpointed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,9 +99,10 @@ class Checkpoints:
         while (self.frontier, self.window) != (self.held.lease.checkpoint, self.held.lease.window):
             frontier, window = self.frontier, self.window
             started = clock.monotonic()
+            await reach("checkpoint.before_write")
             try:
                 await self._advance_sink(frontier)
-                await self.held.write(checkpoint=frontier, window=window)
+                await self.held.write(Checkpointed(frontier, window))
             except StoreError as error:
                 failures += 1
                 delay_s = STORE_BACKOFF.delay_s(failures, self.flow.around.random)
@@ -108,6 +111,7 @@ class Checkpoints:
                     raise LeaseLostError(f"the store failed until the lease of {self.held.shard_id} ran out") from error
                 await anyio.sleep(delay_s)
                 continue
+            await reach("checkpoint.stored")
             self._stored_at = clock.monotonic()
             self.flow.around.emit(
                 events.CheckpointStored(
@@ -129,6 +133,7 @@ class Checkpoints:
         fence = self.flow.fence
         if fence is not None and frontier.kind is PositionKind.AFTER_SEQUENCE_NUMBER and self.held.valid:
             await asked_of_sink(fence.advance(self._shard, self.held.lease.epoch, frontier))
+            await reach("fence.advanced")
 
     @property
     def _shard(self) -> Shard:

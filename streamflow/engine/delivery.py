@@ -25,6 +25,8 @@ class Delivery:
 
     shared: Assignment
     lanes: list[Lane] = field(init=False)
+    _runs: bool = False
+    _over: anyio.Event | None = None
 
     def __post_init__(self) -> None:
         """Raises `WindowStateError` where the lease holds no state of a window."""
@@ -44,8 +46,29 @@ class Delivery:
         """True while any handler is at work, and for good if it was cancelled in between."""
         return any(lane.in_flight for lane in self.lanes)
 
+    def at_work_since(self) -> float | None:
+        """The monotonic time since which the longest invocation in flight goes on; None where there is none."""
+        return min((lane.began_at for lane in self.lanes if lane.in_flight), default=None)
+
     async def run(self) -> bool:
         """Deliver batch after batch. True: everything to the end of the shard is settled; False: stopped before."""
+        self._runs = True
+        try:
+            return await self._run()
+        finally:
+            self._runs = False
+            if self._over is not None:
+                self._over.set()
+
+    async def over_within(self, seconds: float) -> bool:
+        """Wait for the end of `run`; False if it does not come in time."""
+        if self._runs:
+            self._over = self._over or anyio.Event()
+            with anyio.move_on_after(seconds):
+                await self._over.wait()
+        return not self._runs
+
+    async def _run(self) -> bool:
         if len(self.lanes) == 1:
             return await self.lanes[0].run()
         finished: list[bool] = []

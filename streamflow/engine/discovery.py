@@ -5,18 +5,20 @@ Only the holder of the stream's own row does this, so that a fleet asks the serv
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from streamflow import events
 from streamflow.engine.ownership import side_by_side
 from streamflow.engine.reader import error_code
 from streamflow.errors import LeaseLostError, SourceError, StoreError
+from streamflow.failpoints import reach
 from streamflow.leases import STREAM_ROW, Lease, LeaseState
-from streamflow.positions import SHARD_END, TRIM_HORIZON
+from streamflow.positions import TRIM_HORIZON
 from streamflow.records import Shard
-from streamflow.rules import lineage
+from streamflow.rules import lineage, steps
 from streamflow.rules.pacing import CHILDREN_BACKOFF, DISCOVERY_BACKOFF
+from streamflow.rules.steps import Ended, Started
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,6 +78,7 @@ class Discovery:
         latest = self.flow.options.starting_position == "LATEST"
         leaves = lineage.leaves(listed)
         tips = await self._pin([listed[leaf] for leaf in sorted(leaves) if not listed[leaf].closed]) if latest else None
+        await reach("discovery.listed")
         created = await self.ownership.create(
             lineage.lease_for(
                 shard,
@@ -86,7 +89,8 @@ class Discovery:
             )
             for shard in lineage.unknown_shards(listed, rows)
         )
-        await held.write(state=LeaseState.ACTIVE)
+        await reach("discovery.rows_created")
+        await held.write(Started())
         self._note_listing(listed, created, (), started)
 
     async def _pin(self, shards: Sequence[Shard]) -> dict[str, Position]:
@@ -95,8 +99,7 @@ class Discovery:
         async def pin_one(shard: Shard) -> None:
             pin = await self.flow.source.pin(shard)
             tips[shard.shard_id] = pin.position
-            if pin.cursor is not None:
-                self.flow.cursors[shard.shard_id] = pin.cursor
+            self.flow.pins[shard.shard_id] = pin
 
         await side_by_side(pin_one, shards)
         return tips
@@ -106,6 +109,7 @@ class Discovery:
         listed = await self.flow.source.shards()
         plan = lineage.plan(listed, rows, pipeline=self.flow.name)
         created = await self.ownership.create(plan.create)
+        await reach("discovery.audited")
         for row in plan.unblock:
             await self.flow.around.store.update(row, expected_version=row.version)
         forgotten = [
@@ -148,7 +152,7 @@ class Discovery:
                 self._report_failure(error, delay_s)
                 continue
             if found is not None:
-                await store.update(_ended(row, found), expected_version=row.version)
+                await store.update(steps.after(row, Ended(found)), expected_version=row.version)
                 self.flow.nudge()
 
     def _report_failure(self, error: Exception, retry_after_s: float) -> None:
@@ -157,10 +161,6 @@ class Discovery:
                 pipeline=self.flow.name, code=error_code(error), message=str(error), retry_after_s=retry_after_s
             )
         )
-
-
-def _ended(row: Lease, children: tuple[str, ...]) -> Lease:
-    return replace(row, state=LeaseState.ENDED, checkpoint=SHARD_END, children=children)
 
 
 async def look_up_children(flow: Flow, ownership: Ownership, row: Lease) -> tuple[str, ...] | None:
@@ -176,6 +176,7 @@ async def look_up_children(flow: Flow, ownership: Ownership, row: Lease) -> tupl
         lineage.lease_for(child, pipeline=flow.name, start=TRIM_HORIZON)
         for child in sorted(children, key=lambda child: child.shard_id)
     )
+    await reach("children.stored")
     return tuple(sorted(child.shard_id for child in children))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from streamflow import events
 from streamflow.engine.invocation import ends_this_task
 from streamflow.errors import FencedError, LeaseLostError, StoreError, error_text
+from streamflow.failpoints import reach
 from streamflow.rules.pacing import STORE_BACKOFF
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ async def start_of(flow: Flow, held: HeldLease, shard: Shard) -> Position | None
             if not held.valid:
                 raise LeaseLostError(f"the sink gave no answer until the lease of {shard.shard_id} ran out") from error
         else:
+            await reach("fence.raised")
             return held.lease.checkpoint if committed is None else committed
 
 

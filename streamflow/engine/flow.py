@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Destination,
         Handler,
         Observer,
+        Pin,
         Source,
         StateStore,
         StreamInfo,
@@ -44,6 +45,8 @@ class WorkerOptions:
     """Pause between complete listings of a stream; in between, children are looked up as their parents end."""
     store_deadline_s: float = 5.0
     """Time for one sign of life, and for the last checkpoint of a shard at shutdown."""
+    look_interval_s: float = 0.0
+    """Least time between two looks at the leases where nothing is free; 0 leaves it to `rules/balance`."""
     stall_s: float = 60.0
     """How long a reader, or the whole event loop, may be stuck until its leases are given up."""
 
@@ -61,6 +64,8 @@ class Surroundings:
     observers: Sequence[Observer]
     random: Random
     read_ahead: ReadAhead
+    isolated: anyio.Lock = field(default_factory=anyio.Lock)
+    """Of isolated shards, one hands over a record at a time."""
 
     def emit(self, event: Event) -> None:
         """Tell every observer; what one of them raises is logged and reaches neither the engine nor the others."""
@@ -69,7 +74,7 @@ class Surroundings:
                 observer(event)
             except KeyboardInterrupt:
                 raise
-            except BaseException as error:  # noqa: BLE001 - an observer is somebody else's code, and never waits
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - an observer is somebody else's code, and never waits
                 # Neither its message nor its traceback: both may quote what the observer looked at.
                 names = type(observer).__name__, type(event).__name__, type(error).__name__
                 _logger.error("observer failed observer=%s event=%s error_type=%s", *names)  # noqa: TRY400
@@ -110,16 +115,16 @@ class Flow:
     """Set once: no new reads, no new batches."""
     changed: anyio.Event = field(default_factory=anyio.Event)
     """Replaced after each use: leases changed here, so look again before the next round is due."""
-    cursors: dict[str, str] = field(default_factory=dict)
-    """Shard id to the live iterator of its pinned tip, until the shard is opened."""
+    pins: dict[str, Pin] = field(default_factory=dict)
+    """Shard id to its pinned tip, until the shard is opened: the iterator is of use to whoever begins at that position."""
     at_risk: dict[str, Callable[[], Position]] = field(default_factory=dict)
     """Shards whose handler has seen records that are not stored as settled, and what tells after which they come again."""
 
     parked_keys: set[str] = field(default_factory=set)
     """The items of the stream that are parked, as far as this worker knows."""
     parked_looks: SharedLooks = field(default_factory=SharedLooks)
-    at_stop: set[Callable[[], None]] = field(default_factory=set)
-    """Called once when the flow begins to stop: wakes whoever waits for something else."""
+    at_stop: dict[Callable[[], None], None] = field(default_factory=dict)
+    """Called once when the flow begins to stop: wakes whoever waits for something else. A set that keeps its order."""
 
     shards: int = 1
     """How many all workers together read, as of the last look; only the whole flow knows."""

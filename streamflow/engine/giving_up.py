@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from streamflow import events
 from streamflow.engine.invocation import ends_this_task
 from streamflow.errors import LambdaFunctionError, PartialFailure
+from streamflow.failpoints import reach
 from streamflow.records import newest_outline
 from streamflow.rules.pacing import DESTINATION_BACKOFF
 
@@ -24,6 +25,7 @@ async def send(flow: Flow, discarded: DiscardedBatch) -> bool:
     for destination in flow.destinations:
         if not await _send(flow, destination, discarded):
             return False
+        await reach("dead_letter.sent")
     batch = discarded.batch
     newest, oldest = newest_outline(batch.records), newest_outline(batch.records[:1])
     flow.around.emit(
@@ -46,7 +48,7 @@ async def _send(flow: Flow, destination: Destination, discarded: DiscardedBatch)
     while True:
         try:
             await destination.send(discarded)
-        except BaseException as error:
+        except BaseException as error:  # noqa: ASYNC103 - a cancellation that is ours is raised again
             # A destination may be a plugin, and no error of it may lose a record.
             if ends_this_task(error):
                 raise
@@ -63,7 +65,7 @@ async def _send(flow: Flow, destination: Destination, discarded: DiscardedBatch)
                     retry_after_s=delay_s,
                 )
             )
-            if await flow.pause(delay_s):
+            if await flow.pause(delay_s):  # noqa: ASYNC102 - nobody cancels us where we come to it
                 return False
         else:
             return True

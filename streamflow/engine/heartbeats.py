@@ -7,7 +7,7 @@ its leases free. A worker that finds its row struck has lost them all, and comes
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -15,17 +15,16 @@ import anyio
 from streamflow import events
 from streamflow.engine.patience import Patience
 from streamflow.errors import StoreError, UnknownOutcomeError
+from streamflow.failpoints import reach
 from streamflow.leases import WORKERS, Lease, LeaseKey
+from streamflow.rules import belief, steps
+from streamflow.rules.steps import AskedFor, Beaten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from streamflow.engine.flow import Surroundings
     from streamflow.engine.liveness import Held
-
-# The owner believes for 4/5 of the lease duration, observers wait for all of it: the rest is the margin between them.
-OWN_SHARE = 0.8
-BEATS_PER_LEASE = 3
 
 
 @dataclass(slots=True, eq=False)
@@ -57,14 +56,18 @@ class Heartbeats:
 
     @property
     def beat_interval_s(self) -> float:
-        return self.around.options.lease_duration_s / BEATS_PER_LEASE
+        return belief.beat_interval_s(self.around.options.lease_duration_s)
 
     @property
     def alive(self) -> bool:
-        return self.around.clock.monotonic() < self._sent_at + self.around.options.lease_duration_s * OWN_SHARE
+        return self.around.clock.monotonic() < self._valid_until
 
     def valid_until(self, held: Held) -> float:  # noqa: ARG002 - one sign of life for all leases
-        return self._sent_at + self.around.options.lease_duration_s * OWN_SHARE
+        return self._valid_until
+
+    @property
+    def _valid_until(self) -> float:
+        return belief.valid_until(self._sent_at, self.around.options.lease_duration_s)
 
     # -- this worker ----------------------------------------------------------------------------------------------------
 
@@ -155,11 +158,13 @@ class Heartbeats:
                 # A beat that was given up has arrived after all.
                 self._row = current
                 stored = await self._compare_and_set()
+            if stored is not None:
+                await reach("heartbeat.written")
             return stored
         raise StoreError(f"the store did not answer within {self.around.options.store_deadline_s:g} s")
 
     async def _compare_and_set(self) -> Lease | None:
-        wanted = replace(self._row, children=self.pipelines)
+        wanted = steps.after(self._row, Beaten(self.pipelines))
         try:
             return await self.around.lease_loop.store.update(wanted, expected_version=self._row.version)
         except UnknownOutcomeError:
@@ -171,7 +176,7 @@ class Heartbeats:
     async def _found(self) -> Lease | None:
         """Our row, if it is there and of this life: nobody else writes it, but for taking it away."""
         current = await self.around.lease_loop.store.get(self._row.key)
-        return current if current is not None and current.epoch == self._row.epoch else None
+        return current if steps.of_same_life(self._row, current) else None
 
     async def _leave(self) -> None:
         async with self._writing:
@@ -179,17 +184,15 @@ class Heartbeats:
 
     def _new_row(self, worker_id: str) -> Lease:
         pipeline, stream_arn = WORKERS
-        born_at_ms = int(self.around.clock.wall() * 1_000)
-        return Lease(
+        row = Lease(
             pipeline=pipeline,
             stream_arn=stream_arn,
             shard_id=worker_id,
             owner=worker_id,
-            epoch=born_at_ms,
-            version=born_at_ms,
             children=self.pipelines,
             duration_s=self.around.options.lease_duration_s,
         )
+        return steps.born(row, int(self.around.clock.wall() * 1_000))
 
     def _report(self, error: StoreError, retry_after_s: float) -> None:
         event = events.HeartbeatFailed(worker_id=self.worker_id, error=error, retry_after_s=retry_after_s)
@@ -210,6 +213,7 @@ class Heartbeats:
         for worker_id, row in list(workers.items()):
             silent_s = self._patience.silent_s(WORKERS, worker_id, row.version)
             if worker_id != self.worker_id and self._patience_left_s(row) <= 0:
+                await reach("heartbeat.before_strike")
                 await store.delete(row.key, expected_version=row.version)
                 # Whether it was we who struck it or another, or it has come back: the next look tells.
                 if (current := await store.get(row.key)) is None:
@@ -228,22 +232,22 @@ class Heartbeats:
         return frozenset(others | {self.worker_id} if pipeline in self.pipelines else others - {self.worker_id})
 
     def unowned(self, row: Lease) -> bool:
-        return row.owner is None or row.owner == self.worker_id or row.owner not in self._living
+        return belief.unowned(row, self.worker_id, self._living)
 
     def due_in_s(self, rows: Sequence[Lease]) -> float:  # noqa: ARG002 - it is about workers, not about their leases
         left_s = (self._patience_left_s(row) for worker_id, row in self._living.items() if worker_id != self.worker_id)
         return min(left_s, default=float("inf"))
 
     def _patience_left_s(self, row: Lease) -> float:
-        duration_s = row.duration_s or self.around.options.lease_duration_s
-        return duration_s - self._patience.silent_s(WORKERS, row.shard_id, row.version)
+        patience_s = belief.patience_s(row, self.around.options.lease_duration_s)
+        return patience_s - self._patience.silent_s(WORKERS, row.shard_id, row.version)
 
     async def ask(self, row: Lease) -> None:
         store = self.around.lease_loop.store
         # What is written is the whole row, and a listing leaves out its window.
         current = await store.get(row.key)
         if current is not None and current.version == row.version:
-            await store.update(replace(current, claimant=self.worker_id), expected_version=row.version)
+            await store.update(steps.after(current, AskedFor(self.worker_id)), expected_version=row.version)
 
 
 def _owners(rows: Iterable[Lease]) -> set[str]:

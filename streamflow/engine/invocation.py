@@ -50,7 +50,7 @@ async def _call(chain: Handler, batch: Batch) -> Exception | None:
         await chain(batch)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises is a failed attempt
         return error
-    except BaseException as error:
+    except BaseException as error:  # noqa: ASYNC103 - a cancellation that is ours is raised again
         if ends_this_task(error):
             raise
         return PluginError(f"the handler raised {type(error).__name__}, which fails its batch", plugin="handler")

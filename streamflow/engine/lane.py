@@ -13,14 +13,17 @@ from streamflow.batches import Batch
 from streamflow.dead_letters import DiscardedBatch, readable_item_key
 from streamflow.engine.giving_up import function_error, send
 from streamflow.engine.invocation import batch_delivered, batch_failed, invoke, outcome_of, reason_of, too_large
+from streamflow.engine.isolation import HELD_S, Verdict
 from streamflow.errors import (
     EventTooLargeError,
     FencedError,
     LeaseLostError,
     MalformedRecordError,
     NotFoundError,
+    SuspectedKillerError,
     WindowStateError,
 )
+from streamflow.failpoints import reach
 from streamflow.rules.attempts import (
     AttemptRules,
     Attempts,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
 
     from streamflow.batches import Window
     from streamflow.engine.assignment import Assignment
+    from streamflow.engine.isolation import Isolation
     from streamflow.records import Record
     from streamflow.rules.attempts import Action, Outcome
     from streamflow.rules.windows import Windows
@@ -59,6 +63,8 @@ class Lane:
     windows: Windows | None
     in_flight: bool = False
     """True from the start of an invocation to its end, and for good if it was cancelled in between."""
+    began_at: float = 0.0
+    """Monotonic time at which the last invocation began."""
     _remains: Remains = field(default_factory=lambda: Remains(()))
     _later: Sequence[Record] = ()
     """Cut from a batch, because they belong to a later window than its first record."""
@@ -184,6 +190,9 @@ class Lane:
                     if not await self._close_in_between(self.windows):
                         return False
                     continue
+                case Invoke() if self.shared.isolation is not None:
+                    action = await self._invoke_suspect(self.shared.isolation, attempts, action)
+                    continue
                 case Invoke():
                     action = await self._invoke(attempts, action)
                     continue
@@ -228,7 +237,7 @@ class Lane:
         clock = shared.flow.around.clock
         if not shared.held.valid:
             raise LeaseLostError(f"the lease of {shared.shard.shard_id} ran out before the batch was dispatched")
-        started = clock.monotonic()
+        started = self.began_at = clock.monotonic()
         self._invocations += 1
         if self._invocations % _INVOCATIONS_IN_A_ROW == 0 or started - self._breathed_at > _BREATH_S:
             # A handler that never waits would have the loop to itself for as long as there are records.
@@ -249,6 +258,35 @@ class Lane:
         if isinstance(error, FencedError):
             raise LeaseLostError(f"the sink has seen a newer owner of {shared.shard.shard_id}: {error}")
         return following
+
+    async def _invoke_suspect(
+        self, isolation: Isolation, attempts: Attempts[Record], action: Invoke[Record]
+    ) -> Action[Record] | None:
+        """As `_invoke`, in a shard whose last owner has died."""
+        shared = self.shared
+        if not isolation.alone:
+            if await isolation.note_first(shared.checkpoints) is Verdict.STOPPED:
+                return Pause(0.0)
+            shared.isolation = None
+            return await self._invoke(attempts, action)
+        async with isolation.turn() as had:
+            verdict = await isolation.judge(action.records, shared.checkpoints) if had else Verdict.HAND_OVER
+            if verdict is Verdict.HAND_OVER:
+                following = await self._invoke(attempts, action)
+                if isolation.end_if_over(shared.buffer):
+                    shared.isolation = None
+                return following
+        return Pause(0.0) if verdict is Verdict.STOPPED else self._convict(isolation, attempts)
+
+    def _convict(self, isolation: Isolation, attempts: Attempts[Record]) -> Action[Record] | None:
+        """Do not hand the record over again: give it up, or hold the shard with it."""
+        flow, times = self.shared.flow, isolation.suspicion.times
+        self._error = SuspectedKillerError(times)
+        if flow.options.on_poison == "block":
+            isolation.hold()
+            return Pause(HELD_S)
+        attempts.give_up("SuspectedKiller", invoke_count=times)
+        return attempts.next(flow.around.clock.wall())
 
     def _delivered(self, batch: Batch, records: Sequence[Record]) -> events.BatchDelivered:
         return batch_delivered(
@@ -294,6 +332,7 @@ class Lane:
         self.shared.note_repeating()
         failure = await invoke(flow.chain, batch, timeout_s=flow.options.handler_timeout_s)
         self.in_flight = False
+        await reach("batch.handled" if failure is None else "batch.failed")
         return failure
 
     def _outcome(self, batch: Batch, error: Exception | None) -> Outcome:

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import deque
 from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Generic, ParamSpec, Protocol, TypeVar
@@ -65,8 +66,8 @@ class ThreadLoop:
     def __init__(self, opening: Callable[[], AbstractAsyncContextManager[StateStore]]) -> None:
         self._opening = opening
         self._replies = _Mailbox(asyncio.get_running_loop())
-        self._opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._ended = anyio.Event()
+        self._begun, self._opened, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
+        self._refused: BaseException | None = None
 
     async def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -84,12 +85,15 @@ class ThreadLoop:
 
     async def wait_opened(self) -> None:
         """Raises what the opening raised."""
-        await self._opened
+        await self._opened.wait()
+        if self._refused is not None:
+            raise self._refused
 
     async def aclose(self) -> None:
-        """Close the store; calls that are not answered are cancelled."""
+        """Close the store, or give up the opening of it; calls that are not answered are cancelled."""
+        await self._begun.wait()
         if not self._ended.is_set():
-            self._requests.put(self._stop.set)
+            self._requests.put(self._finish)
             await self._ended.wait()
 
     # -- on the thread ------------------------------------------------------------------------------------------------
@@ -98,25 +102,45 @@ class ThreadLoop:
         error: BaseException | None = None
         try:
             anyio.run(self._live)
-        except BaseException as raised:  # noqa: BLE001 - whoever opens, or closes, hears of it
+        except BaseException as raised:  # noqa: ASYNC103, BLE001 - whoever opens, or closes, hears of it
             error = leading_error(raised) if isinstance(raised, BaseExceptionGroup) else raised
         self.tell(partial(self._end, error))
 
+    async def live(self) -> None:
+        """What the thread does, in a loop that runs already: for virtual time, which knows no threads."""
+        error: BaseException | None = None
+        try:
+            await self._live()
+        except Exception as raised:  # noqa: BLE001 - as in a thread
+            error = leading_error(raised) if isinstance(raised, BaseExceptionGroup) else raised
+        finally:
+            self.tell(partial(self._end, error))
+
     async def _live(self) -> None:
-        async with self._opening() as store, anyio.create_task_group() as tasks:
-            self.store, self._tasks = store, tasks
-            self._requests, self._stop = _Mailbox(asyncio.get_running_loop()), anyio.Event()
-            self.tell(partial(self._opened.set_result, None))
-            await self._stop.wait()
-            tasks.cancel_scope.cancel()
+        self._requests = _Mailbox(asyncio.get_running_loop())
+        with anyio.CancelScope() as opening:
+            self._leave: Callable[[], object] = opening.cancel
+            self.tell(self._begun.set)
+            async with self._opening() as store, anyio.create_task_group() as tasks:
+                self.store, self._tasks = store, tasks
+                stop = anyio.Event()
+                self._leave = stop.set
+                self.tell(self._opened.set)
+                await stop.wait()
+                tasks.cancel_scope.cancel()
+
+    def _finish(self) -> None:
+        """As far as the thread is by now: give up the opening, or close."""
+        self._leave()
 
     def _end(self, error: BaseException | None) -> None:
         """In the handlers' loop: nothing lives any more."""
-        if not self._opened.done():
-            self._opened.set_exception(error or StoreError("the lease store ended before it was open"))
+        if not self._opened.is_set():
+            self._refused = error or StoreError("the lease store ended before it was open")
         elif error is not None:
             _logger.error("lease store closed with error_type=%s", type(error).__name__)
-        self._ended.set()
+        for event in (self._begun, self._opened, self._ended):
+            event.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +173,7 @@ class _Mailbox:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self._context = copy_context()  # of whoever owns the loop, not of whoever puts something in
         self._calls: deque[Callable[[], object]] = deque()
         self._awake = False
 
@@ -157,7 +182,7 @@ class _Mailbox:
         if not self._awake:
             self._awake = True
             with suppress(RuntimeError):  # a loop that is closed has nobody left to call anything
-                self._loop.call_soon_threadsafe(self._run)
+                self._loop.call_soon_threadsafe(self._run, context=self._context)
 
     def _run(self) -> None:
         self._awake = False  # before the first look: what is put from here on wakes the loop again
@@ -169,7 +194,7 @@ class _Mailbox:
 async def open_lease_loop(opening: Callable[[], AbstractAsyncContextManager[StateStore]]) -> AsyncIterator[ThreadLoop]:
     """Open the store in a thread of its own for the length of the block; raises what `opening` raises."""
     loop = ThreadLoop(opening)
-    thread = threading.Thread(target=loop.run, name="streamflow/leases", daemon=True)
+    thread = threading.Thread(target=loop.run, name="streamflow/leases", daemon=True)  # noqa: TID251 - leases are kept alive although the handlers' loop hangs
     thread.start()
     try:
         await loop.wait_opened()

@@ -17,7 +17,7 @@ class Held(Protocol):
     sent_at: float
     """Monotonic time just before the last acknowledged write of the lease was sent."""
 
-    async def write_here(self) -> None:
+    async def renew_here(self) -> None:
         """In the loop of the leases: renew the lease. Raises `LeaseLostError`, `StoreError`."""
         ...
 

@@ -7,21 +7,28 @@ returned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 from streamflow import events
-from streamflow.errors import LeaseLostError, StoreError, UnknownOutcomeError, leading_error
+from streamflow.errors import LeaseLostError, StoreError, StreamflowError, UnknownOutcomeError, leading_error
+from streamflow.failpoints import reach
+from streamflow.leases import STREAM_ROW, SUSPECTS, LeaseState
+from streamflow.rules import steps
+from streamflow.rules.steps import Outcome, PassedOn, Renewed, Taken, Withdrawn
+from streamflow.rules.suspicion import has_died, row_key, suspicion_after_death
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from streamflow.engine.flow import Flow, Surroundings
     from streamflow.engine.liveness import Liveness
-    from streamflow.leases import Lease
+    from streamflow.leases import Lease, LeaseKey
+    from streamflow.rules.steps import Step
+    from streamflow.rules.suspicion import Suspicion
 
 # Calls to a store or a stream at the same time, at a start with thousands of shards.
 _SIDE_BY_SIDE_MAX = 128
@@ -38,6 +45,8 @@ class HeldLease:
     liveness: Liveness
     sent_at: float
     """Monotonic time just before the last acknowledged write was sent."""
+    suspicion: Suspicion | None = None
+    """Where the owner before us has died: whether something that it was handed did that."""
     lost: anyio.Event = field(default_factory=anyio.Event)
     _writing: anyio.Lock = field(default_factory=anyio.Lock)
 
@@ -57,62 +66,47 @@ class HeldLease:
             return float("-inf")
         return self.liveness.valid_until(self)
 
-    async def write(self, **changes: Any) -> None:
-        """Store the lease with these fields changed.
+    async def write(self, step: Step) -> None:
+        """Store the lease as it is after the step.
 
         Raises:
             LeaseLostError: the row is not ours any more, or our validity ran out before the write.
             StoreError: nothing was stored; the caller may try again.
         """
-        await self._write(lambda lease: replace(lease, **changes))
-
-    async def let_go(self, *, to: str | None, heir: str | None) -> str | None:
-        """Store the lease with its next owner: `to` if that still asks for it, else `heir`, or nobody; raises as `write`.
-
-        The answer is the new owner.
-        """
-
-        def passed_on(lease: Lease) -> Lease:
-            owner = to if to is not None and lease.claimant == to else heir
-            # The new owner stays the claimant until it has taken the lease.
-            return replace(lease, owner=owner, claimant=owner)
-
-        await self._write(passed_on)
-        return self.lease.owner
-
-    async def write_here(self) -> None:
-        """As `write` without changes, for the loop of the leases: renews the lease."""
-        await self._write_here(lambda lease: lease)
-
-    async def _write(self, change: Callable[[Lease], Lease]) -> None:
         try:
-            await self.around.lease_loop.call(self._write_here, change)
+            await self.around.lease_loop.call(self._write_here, step)
         except LeaseLostError:
             self.lose()
             raise
 
-    async def _write_here(self, change: Callable[[Lease], Lease]) -> None:
+    async def renew_here(self) -> None:
+        """In the loop of the leases: renew the lease; raises as `write`."""
+        await self._write_here(Renewed())
+
+    async def _write_here(self, step: Step) -> None:
         async with self._writing:
             if not self.valid:
                 raise LeaseLostError(f"the lease of {self.shard_id} was not renewed in time")
             sent_at = self.around.clock.monotonic()
-            stored = await self._update(change)
+            stored = await self._update(step)
             if stored is None:
                 raise LeaseLostError(
                     f"somebody else wrote the lease of {self.shard_id}, or the store gave no answer in time"
                 )
             self.lease, self.sent_at = stored, sent_at
 
-    async def _update(self, change: Callable[[Lease], Lease]) -> Lease | None:
+    async def _update(self, step: Step) -> Lease | None:
         """The row as stored; None on conflict, and where no answer came while the lease was valid.
 
         Not to be cancelled: a write that was given up half-way may have happened, and then every later one would conflict.
         """
         patience_s = self.valid_until - self.around.clock.monotonic()
         with anyio.CancelScope(shield=True), anyio.move_on_after(patience_s):
-            stored = await self._compare_and_set(change(self.lease))
+            stored = await self._compare_and_set(steps.after(self.lease, step))
             if stored is None and await self._was_asked():
-                stored = await self._compare_and_set(change(self.lease))
+                stored = await self._compare_and_set(steps.after(self.lease, step))
+            if stored is not None:
+                await reach("lease.written")
             return stored
         return None
 
@@ -121,18 +115,16 @@ class HeldLease:
         try:
             return await store.update(wanted, expected_version=self.lease.version)
         except UnknownOutcomeError:
-            # Decide what became of it: ours if it is there, void if the old row is.
             current = await store.get(wanted.key)
-        if current == self.lease:
+        outcome = steps.resolved(self.lease, wanted, current)
+        if outcome is Outcome.NOT_STORED:
             raise StoreError(f"the write of the lease of {self.shard_id} did not happen")
-        return current if current == replace(wanted, version=self.lease.version + 1) else None
+        return current if outcome is Outcome.STORED else None
 
     async def _was_asked(self) -> bool:
         """Whether the conflict is but a request for the lease, or its withdrawal: it is still ours then, as it is now."""
         current = await self.around.lease_loop.store.get(self.lease.key)
-        if current is None or current == self.lease:
-            return False
-        if replace(self.lease, version=current.version, claimant=current.claimant) != current:
+        if current is None or not steps.was_asked(self.lease, current):
             return False
         self.lease = current
         return True
@@ -151,6 +143,8 @@ class Ownership:
     held: dict[str, HeldLease] = field(default_factory=dict)
     listed: Sequence[Lease] = ()
     """All rows of the stream, as of the last look."""
+    _had: set[str] = field(default_factory=set)
+    """Shards that were ours at any time in this life."""
     _abandoned: set[str] = field(default_factory=set)
     _avoided: dict[str, float] = field(default_factory=dict)
     """Shards that we gave up, to the monotonic time until which others may have them."""
@@ -180,6 +174,8 @@ class Ownership:
         """
         before = {row.key: row.owner for row in rows}
         taken: list[HeldLease] = []
+        suspicions = await self._suspicions([row for row in rows if self._has_died(row)])
+        await reach("lease.listed")
         try:
             # Not to be cancelled half-way: a lease of ours that we do not know of would stay idle until it ran out.
             with anyio.CancelScope(shield=True):
@@ -187,6 +183,8 @@ class Ownership:
         finally:
             for held in taken:
                 lease = held.lease
+                held.suspicion = suspicions.get(lease.key)
+                self._had.add(held.shard_id)
                 self.held[held.shard_id] = self.liveness.held[lease.key] = held
                 event = events.LeaseTaken(
                     pipeline=lease.pipeline,
@@ -197,6 +195,19 @@ class Ownership:
                 self.flow.around.emit(event)
         return taken
 
+    def _has_died(self, row: Lease) -> bool:
+        """Whether the owner of a row did not let it go; the owner of one that is taken from the living has not died."""
+        if row.shard_id == STREAM_ROW or not self.liveness.unowned(row):
+            return False
+        return has_died(row, me=self.liveness.worker_id, is_ours=row.shard_id in self._had)
+
+    async def _suspicions(self, orphans: Sequence[Lease]) -> dict[LeaseKey, Suspicion]:
+        """What there is to believe of rows whose owners have died."""
+        if not orphans:
+            return {}
+        noted = {row.key: row for row in await self.flow.around.store.list(*SUSPECTS)}
+        return {row.key: suspicion_after_death(noted.get(row_key(row.key)), row.checkpoint) for row in orphans}
+
     async def _take_here(self, taken: list[HeldLease], row: Lease) -> None:
         """In the loop of the leases."""
         around = self.flow.around
@@ -204,33 +215,40 @@ class Ownership:
             current = await around.lease_loop.store.get(row.key)
             if current is None or current.version != row.version:
                 return
+            passed_on = current.claimant == self.liveness.worker_id
+            await reach("handover.before_take" if passed_on else "lease.before_take")
             sent_at = around.clock.monotonic()
-            wanted = replace(current, owner=self.liveness.worker_id, claimant=None, epoch=current.epoch + 1)
+            wanted = steps.after(current, Taken(self.liveness.worker_id))
             stored = await around.lease_loop.store.update(wanted, expected_version=current.version)
             if stored is not None:
+                await reach("lease.taken")
                 taken.append(HeldLease(stored, around, self.liveness, sent_at))
 
     async def ask_for(self, rows: Sequence[Lease]) -> None:
         """Have the owners of rows that were listed pass them on to us, in their own time. Raises `StoreError`."""
+        await reach("handover.before_ask")
         await self.flow.around.lease_loop.call(side_by_side, self.liveness.ask, rows)
+        await reach("handover.asked")
         for row in rows:
             self.flow.around.emit(
                 events.LeaseAskedFor(pipeline=row.pipeline, shard_id=row.shard_id, owner=row.owner or "")
             )
 
     async def release(self, held: HeldLease, *, to: str | None = None, heir: str | None = None) -> None:
-        """Let a lease go so that another worker, or just the one it is passed on to, may have it at once; see `let_go`.
+        """Let a lease go so that another worker, or just the one it is passed on to, may have it at once; see `PassedOn`.
 
         Where that fails, it stays ours in the store, and is free for us and, when we are gone, for all.
         """
         self.drop(held)
+        await reach("lease.before_release")
         if not held.valid:
             return
         try:
-            owner = await held.let_go(to=to, heir=heir)
+            await held.write(PassedOn(to, heir))
         except (LeaseLostError, StoreError):
             return
-        pipeline, shard_id = self.flow.name, held.shard_id
+        pipeline, shard_id, owner = self.flow.name, held.shard_id, held.lease.owner
+        await reach("lease.released" if owner is None else "handover.passed_on")
         if owner is None:
             self.flow.around.emit(events.LeaseReleased(pipeline=pipeline, shard_id=shard_id))
         else:
@@ -244,9 +262,7 @@ class Ownership:
             store = self.flow.around.lease_loop.store
             current = await store.get(row.key)
             if current is not None and me in (current.owner, current.claimant):
-                owner = None if current.owner == me else current.owner
-                claimant = None if current.claimant == me else current.claimant
-                await store.update(replace(current, owner=owner, claimant=claimant), expected_version=current.version)
+                await store.update(steps.after(current, Withdrawn(me)), expected_version=current.version)
 
         rows = await self.flow.around.store.list(self.flow.name, self.flow.info.stream_arn)
         kept = self.held.keys() | self._abandoned
@@ -261,6 +277,8 @@ class Ownership:
 
     def drop(self, held: HeldLease) -> None:
         """Strike a lease from the list, whatever the store says of it."""
+        if held.lease.state is not LeaseState.ACTIVE:
+            self._had.discard(held.shard_id)
         if self.held.get(held.shard_id) is held:
             del self.held[held.shard_id]
         if self.liveness.held.get(held.lease.key) is held:
@@ -293,9 +311,7 @@ class Ownership:
         store, born_at_ms = self.flow.around.lease_loop.store, int(self.flow.around.clock.wall() * 1_000)
 
         async def create_one(row: Lease) -> None:
-            # Of a row that was deleted by hand, somebody may still hold an old version, and sinks know its last epoch.
-            new = replace(row, epoch=born_at_ms, version=born_at_ms)
-            if await store.create(new) is not None:
+            if await store.create(steps.born(row, born_at_ms)) is not None:
                 created.append(row.shard_id)
 
         await self.flow.around.lease_loop.call(side_by_side, create_one, rows)
@@ -303,12 +319,22 @@ class Ownership:
 
 
 async def side_by_side(function: Callable[[Item], Awaitable[None]], items: Iterable[Item]) -> None:
-    """Await the function for each item, many at a time; the first error ends it, unwrapped."""
+    """Await the function for each item, many at a time. After the first error nothing is begun any more, and it is raised.
+
+    What is on its way is waited for: a store that takes a hundred writes in a second and refuses the others gets on with
+    thousands by a hundred at a time, where giving all of them up would never come to an end.
+    """
     limiter = anyio.CapacityLimiter(_SIDE_BY_SIDE_MAX)
+    failures: list[StreamflowError] = []
 
     async def call(item: Item) -> None:
         async with limiter:
-            await function(item)
+            if failures:
+                return
+            try:
+                await function(item)
+            except StreamflowError as error:
+                failures.append(error)
 
     try:
         async with anyio.create_task_group() as tasks:
@@ -316,3 +342,5 @@ async def side_by_side(function: Callable[[Item], Awaitable[None]], items: Itera
                 tasks.start_soon(call, item)
     except BaseExceptionGroup as group:
         raise leading_error(group) from None
+    if failures:
+        raise leading_error(ExceptionGroup("side by side", failures)) from None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from streamflow import events
 from streamflow.dead_letters import letters_of, readable_item_key
 from streamflow.errors import StoreError
+from streamflow.failpoints import reach
 from streamflow.rules.pacing import STORE_BACKOFF
 
 if TYPE_CHECKING:
@@ -121,11 +122,14 @@ class ParkedItems:
         failures = 0
         while True:
             try:
-                return await self.flow.around.store.park(letters, opening=opening)
+                taken = await self.flow.around.store.park(letters, opening=opening)
             except StoreError as error:
                 failures += 1
                 if await _pause(self.flow, self.shard_id, error, failures):
                     return None
+            else:
+                await reach("item.parked")
+                return taken
 
     def _report(self, records: int, *, opened: int) -> None:
         self.flow.around.emit(

@@ -15,6 +15,7 @@ from streamflow.errors import (
     ThrottledError,
     TrimmedError,
 )
+from streamflow.failpoints import reach
 from streamflow.records import newest_outline
 from streamflow.rules.pacing import READ_BACKOFF, phase_of
 
@@ -46,7 +47,7 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
     clock = flow.around.clock
     # Patience is for shards that had records: of this one nothing is known yet.
     heard_at, failures = clock.monotonic() - pace.patience_s, 0
-    while not flow.stopping.is_set():
+    while not (flow.stopping.is_set() or buffer.ended):
         await buffer.wait_room()
         started, asked_at_s = clock.monotonic(), clock.wall()
         buffer.asked_at = started
@@ -64,8 +65,9 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
             await anyio.sleep(_report_failure(flow, shard_id, error, failures))
             continue
         buffer.asked_at = None
-        if flow.stopping.is_set():
-            return  # its records would come behind what the stop has forgotten
+        await reach("page.read")
+        if flow.stopping.is_set() or buffer.ended:
+            return  # its records would come behind what the stop has forgotten, or what is delivered before it opens anew
         failures = 0
         outline = newest_outline(page.records)
         newest = None if outline is None else outline[1]

@@ -15,6 +15,7 @@ import anyio
 from streamflow.batches import Batch
 from streamflow.engine.invocation import invoke, outcome_of, too_large
 from streamflow.errors import SinkBusyError, StoreError, error_text
+from streamflow.failpoints import reach
 from streamflow.rules.attempts import (
     AttemptRules,
     Attempts,
@@ -106,6 +107,7 @@ class Redelivery:
         return await invoke(self.chain, batch, timeout_s=self.options.handler_timeout_s)
 
     async def _settle(self, records: Sequence[Record], batch: Batch | None, ids: Sequence[int]) -> None:
+        await reach("redrive.delivered")
         await self._until_stored(lambda: self.store.remove(self.drawer, ids))
         dropped = 0 if batch is None else sum(batch.ledger.dropped(records).values())
         self.counts["dropped"] += dropped

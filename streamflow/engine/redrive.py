@@ -18,6 +18,7 @@ from streamflow.dead_letters import LetterQuery
 from streamflow.engine.letters import chosen_items, item_outlines, letters_by_id, letters_in_order
 from streamflow.engine.redelivery import Redelivery
 from streamflow.engine.redrive_claim import claimed
+from streamflow.failpoints import reach
 from streamflow.records import Record, Shard
 from streamflow.rules.letter_order import in_order, item_of
 
@@ -84,6 +85,7 @@ class Redrive:
         async with claimed(
             self.store, pipeline=self.pipeline, drawer=self.drawer, owner=self.owner, take_over=self.take_over
         ) as claim:
+            await reach("redrive.claimed")
             redelivery = self._redelivery(claim)
             if self.drawer == "parked":
                 await self._heal(redelivery, query, accepts)

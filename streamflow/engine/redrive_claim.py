@@ -7,13 +7,15 @@ that it is to be taken over.
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
 
 from streamflow.errors import LeaseLostError, StoreError, UnknownOutcomeError
 from streamflow.leases import Lease, LeaseKey
+from streamflow.rules import steps
+from streamflow.rules.steps import PassedOn, Taken
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -50,12 +52,13 @@ async def claimed(
         StoreError: another redrive holds it, and this one is not to `take_over`; or the store failed.
     """
     claim = Claim(store, LeaseKey(pipeline, CLAIM_STREAM, drawer), owner)
-    while not await _taken(claim, take_over=take_over):
-        pass  # somebody wrote the row between our look and our write: look again
     try:
+        while not await _taken(claim, take_over=take_over):
+            pass  # somebody wrote the row between our look and our write: look again
         yield claim
     finally:
-        # Where this fails the row stays, and the next redrive says how to go on.
+        # Also what was taken although whoever took it was cancelled before it heard. Where this fails the row stays, and
+        # the next redrive says how to go on.
         with anyio.move_on_after(_RELEASE_DEADLINE_S, shield=True), suppress(StoreError):
             await _release(claim)
 
@@ -80,11 +83,10 @@ async def _write(claim: Claim, row: Lease | None) -> Lease | None:
     if row is None:
         new = Lease(pipeline=key.pipeline, stream_arn=key.stream_arn, shard_id=key.shard_id, owner=claim.owner, epoch=1)
         return await claim.store.create(new)
-    mine = replace(row, owner=claim.owner, epoch=row.epoch + 1)
-    return await claim.store.update(mine, expected_version=row.version)
+    return await claim.store.update(steps.after(row, Taken(claim.owner)), expected_version=row.version)
 
 
 async def _release(claim: Claim) -> None:
     row = await claim.store.get(claim.key)
     if row is not None and row.owner == claim.owner:
-        await claim.store.update(replace(row, owner=None), expected_version=row.version)
+        await claim.store.update(steps.after(row, PassedOn()), expected_version=row.version)

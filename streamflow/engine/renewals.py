@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 import anyio
 
 from streamflow import events
-from streamflow.engine.heartbeats import BEATS_PER_LEASE, OWN_SHARE
 from streamflow.engine.patience import Patience
 from streamflow.errors import LeaseLostError, StoreError
 from streamflow.leases import LeaseLayout, LeaseState
+from streamflow.rules import belief
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Renewals:
         return True
 
     def valid_until(self, held: Held) -> float:
-        return held.sent_at + self.around.options.lease_duration_s * OWN_SHARE
+        return belief.valid_until(held.sent_at, self.around.options.lease_duration_s)
 
     async def start(self) -> None:
         """Whoever has no lease is not known: there is nothing to show."""
@@ -79,7 +79,7 @@ class Renewals:
 
     @property
     def _interval_s(self) -> float:
-        return self.around.options.lease_duration_s / BEATS_PER_LEASE
+        return belief.beat_interval_s(self.around.options.lease_duration_s)
 
     # -- in the loop of the leases --------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ class Renewals:
 
     async def _renew_one(self, held: Held) -> None:
         try:
-            await held.write_here()
+            await held.renew_here()
         except LeaseLostError:
             self.around.lease_loop.tell(held.lose)
         except StoreError as error:
@@ -120,7 +120,7 @@ class Renewals:
     # -- in the handlers' loop ------------------------------------------------------------------------------------------
 
     async def look(self, rows: Sequence[Lease]) -> None:
-        for pipeline in {row.pipeline for row in rows}:
+        for pipeline in dict.fromkeys(row.pipeline for row in rows):
             self._patience.look(pipeline, {row.shard_id: row.version for row in rows})
             self._note_leaving(pipeline, rows)
             self._rows[pipeline] = rows
@@ -164,8 +164,7 @@ class Renewals:
         return self._patience_left_s(row) <= 0
 
     def _patience_left_s(self, row: Lease) -> float:
-        """What was passed on and not taken has an owner that does not believe in it yet: others need not wait for long."""
-        patience_s = self._interval_s if row.owner == row.claimant else self.around.options.lease_duration_s
+        patience_s = belief.patience_s(row, self.around.options.lease_duration_s)
         return patience_s - self._patience.silent_s(row.pipeline, row.shard_id, row.version)
 
     async def ask(self, row: Lease) -> None:

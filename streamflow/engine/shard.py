@@ -15,14 +15,18 @@ from streamflow.engine.checkpoints import Checkpoints
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.discovery import look_up_children
 from streamflow.engine.fencing import start_of
+from streamflow.engine.insistence import Overdue, insist
+from streamflow.engine.isolation import Isolation, IsolationOver
 from streamflow.engine.parking import ParkedItems
 from streamflow.engine.reader import read_shard
 from streamflow.errors import LeaseLostError, NotFoundError, SourceError, StoreError, TrimmedError, leading_error
-from streamflow.leases import Gap, LeaseState
-from streamflow.positions import SHARD_END, TRIM_HORIZON
+from streamflow.failpoints import reach
+from streamflow.leases import Gap
+from streamflow.positions import TRIM_HORIZON
 from streamflow.records import Shard
 from streamflow.rules.batching import Batcher, BatchLimits
 from streamflow.rules.pacing import STORE_BACKOFF
+from streamflow.rules.steps import Ended, GapFound, PassedOn
 from streamflow.rules.windows import state_bytes_max
 
 if TYPE_CHECKING:
@@ -32,8 +36,7 @@ if TYPE_CHECKING:
     from streamflow.engine.ownership import HeldLease, Ownership
     from streamflow.positions import Position
     from streamflow.protocols import ShardReader
-
-_GAPS_KEPT = 16
+    from streamflow.rules.steps import Step
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -48,6 +51,7 @@ class ShardWork:
     _abandoned: int = 0
     _behind_gap: bool = False
     """Records were lost, and the lease says where to go on: not a sink that waits for them."""
+    _isolation: Isolation | None = None
     heir: str | None = None
     """The worker that is to have the lease when this one stops."""
     _claimant: str | None = None
@@ -84,7 +88,10 @@ class ShardWork:
                 pipeline=flow.name, shard_id=held.shard_id, start=held.lease.checkpoint, epoch=held.lease.epoch
             )
         )
-        flow.at_stop.add(self._stop)
+        self._isolation = Isolation.of(flow, held)
+        if self._isolation is not None and self._isolation.alone:
+            self.flow = self._isolation.narrowed()
+        flow.at_stop[self._stop] = None
         try:
             reason, children = await self._work()
         except LeaseLostError as error:
@@ -95,13 +102,16 @@ class ShardWork:
             reason = "failed"
             raise
         finally:
-            flow.at_stop.discard(self._stop)
+            flow.at_stop.pop(self._stop, None)
             if self._cut_off:
                 # What the handler still does in a thread of its own, nobody knows: nobody else may have the shard yet.
                 self.ownership.abandon(held)
-            elif reason in {"stopped", "handed_over", "failed"}:
+            elif reason != "lost":
                 with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
-                    await self.ownership.release(held, to=self._claimant, heir=self.heir)
+                    if reason != "ended":
+                        await self.ownership.release(held, to=self._claimant, heir=self.heir)
+                    if self._isolation is not None:
+                        await self._isolation.forget()
             flow.around.emit(
                 events.ShardClosed(
                     pipeline=flow.name,
@@ -124,7 +134,19 @@ class ShardWork:
                 # The service forgot the shard before we had read it: all that it still held is lost.
                 await self._record_gap(str(error), resume=None)
                 break
+            except IsolationOver:
+                await self._end_isolation()
         return "ended", await self._end()
+
+    async def _end_isolation(self) -> None:
+        """Go on as with any other shard."""
+        assert self._isolation is not None
+        flow, isolation = self.flow, self._isolation
+        await isolation.forget()
+        self.flow, self._isolation = isolation.flow, None
+        flow.around.emit(
+            events.IsolationEnded(pipeline=flow.name, shard_id=self.held.shard_id, records=isolation.handed_over)
+        )
 
     async def _deliver_all(self) -> bool:
         """Read and deliver from the checkpoint; True once everything to the end of the shard is settled.
@@ -140,12 +162,21 @@ class ShardWork:
         checkpoints = Checkpoints.of(flow, held, start)
         buffer = self._buffer(shard, checkpoints)
         delivery = Delivery(
-            Assignment(flow=flow, shard=shard, held=held, buffer=buffer, checkpoints=checkpoints, parked=parked)
+            Assignment(
+                flow=flow,
+                shard=shard,
+                held=held,
+                buffer=buffer,
+                checkpoints=checkpoints,
+                parked=parked,
+                isolation=self._isolation,
+            )
         )
-        # A pinned tip is where the lease says, and no sink knows of it.
-        pinned = flow.cursors.pop(held.shard_id, None)
-        cursor = pinned if start == held.lease.checkpoint else None
+        # The lease may have moved on since, in other hands, or have been stored by an earlier look at the tip.
+        pinned = flow.pins.pop(held.shard_id, None)
+        cursor = pinned.cursor if pinned is not None and pinned.position == start else None
         try:
+            await reach("shard.before_open")
             async with flow.source.open(shard, start, cursor=cursor) as reader:
                 finished = await self._tend(reader, buffer, delivery, checkpoints)
         finally:
@@ -204,7 +235,7 @@ class ShardWork:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(read, name=f"{name}/reader")
                 tasks.start_soon(checkpoints.run, name=f"{name}/checkpoint")
-                tasks.start_soon(self._watch, buffer, name=f"{name}/lease")
+                tasks.start_soon(self._watch_over, buffer, delivery, tasks.cancel_scope, name=f"{name}/lease")
                 finished = await delivery.run()
                 tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -213,17 +244,27 @@ class ShardWork:
             self._stop_work = None
         return finished
 
-    async def _watch(self, buffer: ShardBuffer) -> None:
+    async def _watch_over(self, buffer: ShardBuffer, delivery: Delivery, tended: anyio.CancelScope) -> None:
+        try:
+            await self._watch(buffer, delivery)
+        finally:
+            # Whatever ended it: handlers are cancelled now, if they were not before.
+            tended.cancel()
+            await insist(self.flow, self.held, delivery)  # noqa: ASYNC102 - it shields, and for how long is its own affair
+
+    async def _watch(self, buffer: ShardBuffer, delivery: Delivery) -> None:
         """Stop everything as soon as the lease is lost: a handler in flight is cancelled, not waited for.
 
         A reader that is stuck has the shard let go, in good order as long as that takes no longer than a drain may.
         """
         clock, options = self.flow.around.clock, self.flow.around.options
         give_up_at = float("inf")
+        timeout_s = self.flow.options.handler_timeout_s
+        overdue = None if timeout_s is None else Overdue(self.flow, self.held.shard_id, timeout_s)
         while self.held.valid:
             now = clock.monotonic()
             if now >= give_up_at:
-                await self._write(owner=None)
+                await self._write(PassedOn())
                 break
             stuck_s = 0.0 if buffer.asked_at is None else now - buffer.asked_at
             if stuck_s >= options.stall_s and not self.flow.stopping.is_set():
@@ -234,6 +275,8 @@ class ShardWork:
                 give_up_at = now + options.drain_timeout_s
             stuck_at = options.stall_s / 4 + now if buffer.asked_at is None else options.stall_s + buffer.asked_at
             until = min(self.held.valid_until, give_up_at, stuck_at if stuck_at > now else now + options.stall_s / 4)
+            if overdue is not None:
+                until = min(until, overdue.look(delivery, now))
             with anyio.move_on_after(max(0.0, until - now)):
                 await self.held.lost.wait()
         raise LeaseLostError(f"the lease of {self.held.shard_id} is not ours any more")
@@ -255,32 +298,30 @@ class ShardWork:
                 'Set on_trimmed = "continue" to record the gap and go on with what is left.'
             )
         gap = Gap(lost_from=lost_from, found_at_s=flow.around.clock.wall(), cause=cause)
-        gaps = (*held.lease.gaps, gap)[-_GAPS_KEPT:]
-        await self._write(gaps=gaps) if resume is None else await self._write(gaps=gaps, checkpoint=resume)
+        await self._write(GapFound(gap, resume))
         self._behind_gap = True
 
     async def _end(self) -> tuple[str, ...]:
         """Store that the shard is done, with its children where the service shows them already."""
         flow, held = self.flow, self.held
+        await reach("shard.ended")
         try:
             children = await look_up_children(flow, self.ownership, held.lease)
         except (SourceError, StoreError):
             children = None
+        await self._write(Ended(children))
         if children is None:
-            await self._write(state=LeaseState.AWAITING_CHILDREN, checkpoint=SHARD_END, owner=None)
             flow.around.emit(events.ShardAwaitingChildren(pipeline=flow.name, shard_id=held.shard_id))
-        else:
-            await self._write(state=LeaseState.ENDED, checkpoint=SHARD_END, owner=None, children=children)
         self.ownership.drop(held)
         flow.nudge()
         return children or ()
 
-    async def _write(self, **changes: object) -> None:
+    async def _write(self, step: Step) -> None:
         """Write the lease, trying for as long as it is valid."""
         failures = 0
         while True:
             try:
-                await self.held.write(**changes)
+                await self.held.write(step)
             except StoreError as error:
                 failures += 1
                 delay_s = STORE_BACKOFF.delay_s(failures, self.flow.around.random)

@@ -12,7 +12,7 @@ import threading
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 
@@ -21,13 +21,17 @@ from streamflow import events
 from streamflow.clock import thread_monotonic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
     from streamflow.events import Event
 
 _logger = logging.getLogger("streamflow")
 _PACKAGE = str(Path(streamflow.__file__).parent)
+_STANDARD_LIBRARY = str(Path(asyncio.__file__).parent.parent)
+# Of coroutines, and of generators that are awaited.
+_FRAMES = ("cr_frame", "gi_frame")
+_AWAITED = ("cr_await", "gi_yieldfrom")
 
 
 class Watchdog:
@@ -50,7 +54,7 @@ class Watchdog:
 
     @contextmanager
     def _listening(self, loop: asyncio.AbstractEventLoop, loop_thread: int) -> Iterator[None]:
-        listener = threading.Thread(
+        listener = threading.Thread(  # noqa: TID251 - sees the loop from outside
             target=self._listen, args=(loop, loop_thread), name="streamflow/watchdog", daemon=True
         )
         listener.start()
@@ -77,20 +81,54 @@ class Watchdog:
     def _find(self, loop: asyncio.AbstractEventLoop, loop_thread: int) -> tuple[str, str]:
         """Name of the task that runs, and the innermost line of it that is the user's."""
         task = asyncio.current_task(loop)
-        frame = sys._current_frames().get(loop_thread)
-        return (task.get_name() if task else "(no task)"), _where(frame)
+        return (task.get_name() if task else "(no task)"), where(stack_of_thread(loop_thread))
 
 
-def _where(frame: FrameType | None) -> str:
-    """The innermost frame outside this package and the standard library, else the innermost one."""
-    stack = traceback.extract_stack(frame) if frame is not None else None
-    if not stack:
-        return "(unknown)"
-    standard_library = str(Path(asyncio.__file__).parent.parent)
+# --- stacks, without a local variable in them ------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """One line of code that is being run, or waits."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}, {self.function}"
+
+
+def stack_of_thread(thread_id: int) -> list[Place]:
+    """What a thread runs, outermost first; empty where there is no such thread."""
+    frame = sys._current_frames().get(thread_id)
+    return [] if frame is None else [_place(*each) for each in traceback.walk_stack(frame)][::-1]
+
+
+def stack_of_task(task: asyncio.Task[Any]) -> list[Place]:
+    """Where a task waits, outermost first, down to what it awaits: `Task.get_stack` has the outermost only.
+
+    Python does not tell which asynchronous generator is being waited for: there it ends.
+    """
+    found: list[Place] = []
+    awaited: Any = task.get_coro()
+    while awaited is not None:
+        frame = next((frame for name in _FRAMES if (frame := getattr(awaited, name, None)) is not None), None)
+        if frame is None:
+            break
+        found.append(_place(frame, frame.f_lineno))
+        awaited = next((inner for name in _AWAITED if (inner := getattr(awaited, name, None)) is not None), None)
+    return found
+
+
+def where(stack: Sequence[Place]) -> str:
+    """The innermost place outside this package and the libraries, else the innermost one."""
     own = [
-        summary
-        for summary in stack
-        if not summary.filename.startswith((_PACKAGE, standard_library)) and "site-packages" not in summary.filename
+        place
+        for place in stack
+        if not place.file.startswith((_PACKAGE, _STANDARD_LIBRARY)) and "site-packages" not in place.file
     ]
-    innermost = (own or stack)[-1]
-    return f"{innermost.filename}:{innermost.lineno}, {innermost.name}"
+    return str((own or stack)[-1]) if stack else "(unknown)"
+
+
+def _place(frame: FrameType, line: int) -> Place:
+    return Place(frame.f_code.co_filename, line, frame.f_code.co_name)

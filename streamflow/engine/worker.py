@@ -18,7 +18,7 @@ its frontier and releases its lease → the stream's row is released → the wor
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -31,10 +31,12 @@ from streamflow.engine.reader import error_code
 from streamflow.engine.renewals import Renewals
 from streamflow.engine.shard import ShardWork
 from streamflow.errors import NotFoundError, SourceError, StoreError, StreamDisabledError, leading_error
+from streamflow.failpoints import reach
 from streamflow.leases import STREAM_ROW, LeaseLayout, LeaseState
-from streamflow.rules import balance, lineage
+from streamflow.rules import balance, lineage, steps
 from streamflow.rules.balance import View
 from streamflow.rules.pacing import STORE_BACKOFF
+from streamflow.rules.steps import Started
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -86,6 +88,7 @@ class Worker:
                         anyio.move_on_after(around.options.store_deadline_s),
                         suppress(StoreError),
                     ):
+                        await reach("worker.before_leave")
                         await liveness.leave()
                 keeping.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -189,6 +192,7 @@ class FlowWork:
             shards.cancel_scope.deadline = flow.around.clock.monotonic() + flow.around.options.drain_timeout_s
             self._name_heirs()
             await self.liveness.retire(flow.name)
+            await reach("stop.retired")
             # What is on its way to us would be nobody's: the others should keep it, or hear soon that we let it go.
             with suppress(StoreError):
                 await self.ownership.withdraw()
@@ -245,7 +249,8 @@ class FlowWork:
         if self._was_free - self.ownership.held.keys():
             return balance.LISTING_MIN_S
         options, layout = self.flow.around.options, self.flow.around.store.layout
-        return balance.listing_interval_s(len(self.ownership.listed), options.lease_duration_s, layout)
+        interval_s = balance.listing_interval_s(len(self.ownership.listed), options.lease_duration_s, layout)
+        return max(options.look_interval_s, interval_s)
 
     async def _look(self, rows: Sequence[Lease], shards: TaskGroup) -> None:
         """Take leases, ask for leases, pass leases on, and start the work on those that are ours now."""
@@ -261,7 +266,7 @@ class FlowWork:
             shards.start_soon(self._discover, held, name=f"{flow.name}/discovery")
         if stream.state is not LeaseState.ACTIVE:
             return
-        self._pass_on(rows)
+        await self._pass_on(rows)
         view = self._view(lineage.readable(rows), left_over=self._was_free)
         self._was_free = view.free
         flow.shards = len(view.rows)
@@ -321,22 +326,21 @@ class FlowWork:
                 await self.ownership.ask_for(wanted)
         self._was_unequal = bool(wanted)
 
-    def _pass_on(self, rows: Sequence[Lease]) -> None:
+    async def _pass_on(self, rows: Sequence[Lease]) -> None:
         """Begin to hand over what somebody alive has asked for."""
         workers = self.liveness.workers(self.flow.name)
         for row in rows:
             if row.claimant in workers and row.claimant != self.liveness.worker_id and row.shard_id in self.works:
-                self.works[row.shard_id].leave(to=row.claimant)
+                await reach("handover.heard")
+                if row.shard_id in self.works:
+                    self.works[row.shard_id].leave(to=row.claimant)
 
     async def _notice_losses(self, rows: Sequence[Lease]) -> None:
         """Lose what somebody else has written: no lease is renewed by itself in a native store, so nothing else may tell."""
         listed = {row.shard_id: row for row in rows}
         for shard_id, held in list(self.ownership.held.items()):
             row = listed.get(shard_id) or await self.flow.around.store.get(held.lease.key)
-            # A listing may be older than what we have written; what others write comes after it.
-            if row is None or (
-                row.version > held.lease.version and (row.owner, row.epoch) != (held.lease.owner, held.lease.epoch)
-            ):
+            if steps.was_lost(held.lease, row):
                 held.lose()
 
     def _note_look(self, rows: Sequence[Lease], view: View) -> None:
@@ -368,7 +372,7 @@ class FlowWork:
                 f"every lease of pipeline {flow.name!r} is gone from the store: restore them, or start the worker again to "
                 "begin at the starting position"
             )
-        await self.ownership.create([replace(stream_row(flow), state=LeaseState.ACTIVE)])
+        await self.ownership.create([steps.after(stream_row(flow), Started())])
         flow.nudge()
 
     async def _no_more(self) -> bool:

@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
+
 from streamflow.errors import ConfigError, PluginError, StreamflowError
 from streamflow.handlers.lambda_function import open_lambda_function
 from streamflow.handlers.responses import is_unrun
@@ -22,9 +24,14 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from streamflow.batches import Batch
+    from streamflow.handlers.lambda_function import Environment
     from streamflow.pipeline import HandlerLike
     from streamflow.protocols import Handler, Sink, TransactionalWriter, Writer
     from streamflow.sdk.context import SinkContext
+
+
+CLOSING_S = 5.0
+"""Time for a sink to close. All that it was handed is settled by then, or comes again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +51,9 @@ class OpenHandler:
 
 @asynccontextmanager
 async def open_handler(
-    handler: HandlerLike, *, pipeline: str, context: SinkContext | None = None
+    handler: HandlerLike, *, pipeline: str, context: SinkContext | None = None, environment: Environment | None = None
 ) -> AsyncIterator[OpenHandler]:
-    """Open the handler for the length of the block. `context` is for sinks of plugins.
+    """Open the handler for the length of the block. `context` is for sinks of plugins, `environment` for Lambda functions.
 
     A plain function runs in a thread. A thread cannot be stopped: where a timeout or a shutdown gives up on it, the call
     goes on in the background and its effects may still land, beside those of the retry.
@@ -61,7 +68,7 @@ async def open_handler(
     if inspect.isclass(handler):
         raise ConfigError(f"handler {_name(handler)} of pipeline {pipeline!r} is a class: give an object of it")
     if isinstance(handler, LambdaFunction):
-        async with open_lambda_function(handler) as opened:
+        async with open_lambda_function(handler, environment) as opened:
             yield OpenHandler(opened)
     elif isinstance(handler, SinkDeclaration):
         if context is None:
@@ -94,7 +101,11 @@ async def _open_sink(
         raise
     finally:
         with _blamed_on(name, "failed to close"):
-            await sink.__aexit__(type(ended_by) if ended_by else None, ended_by, None)
+            with anyio.move_on_after(CLOSING_S) as patience:
+                # As `async with` would: what it shields, and for how long, is the sink's own affair.
+                await sink.__aexit__(type(ended_by) if ended_by else None, ended_by, None)  # noqa: ASYNC102
+            if patience.cancelled_caught:
+                raise PluginError(f"sink {name} did not close within {CLOSING_S:g} s, and was left", plugin=name)
 
 
 def _write(writer: object, sink: str, pipeline: str) -> Callable[[Batch], Any]:

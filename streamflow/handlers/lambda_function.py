@@ -55,21 +55,38 @@ class LambdaContext:
     client_context: None = None
     tenant_id: None = None
     _deadline: float = field(default=0.0, repr=False)
+    _now: Callable[[], float] = field(default=thread_monotonic, repr=False)
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until the invocation times out; 0 when it has."""
-        return max(0, int((self._deadline - thread_monotonic()) * 1000))
+        return max(0, int((self._deadline - self._now()) * 1000))
 
     def log(self, message: object) -> None:
         """Write to the standard output, without a line's end."""
         sys.stdout.write(str(message))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """What a function learns from its context about the process that runs it. `now` is asked in its thread."""
+
+    log_stream_name: str
+    now: Callable[[], float] = thread_monotonic
+
+
+def process_environment() -> Environment:
+    """This process, with a new id each time, as Lambda's environments have one."""
+    today = datetime.fromtimestamp(SystemClock().wall(), UTC)
+    return Environment(log_stream_name=f"{today:%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}")  # noqa: TID251 - it is to be new
+
+
 _Function: TypeAlias = "Callable[[dict[str, Any], LambdaContext], object]"
 
 
 @asynccontextmanager
-async def open_lambda_function(declared: LambdaFunction) -> AsyncIterator[Handler]:
+async def open_lambda_function(
+    declared: LambdaFunction, environment: Environment | None = None
+) -> AsyncIterator[Handler]:
     """Load the function; it is called in a thread, because Lambda functions are plain functions.
 
     The handler raises `LambdaFunctionError` where Lambda would say that the function failed, and `PartialFailure`. In a
@@ -80,15 +97,14 @@ async def open_lambda_function(declared: LambdaFunction) -> AsyncIterator[Handle
     """
     function = load_function(declared.target)
     threads = Threads(declared.concurrency)
-    today = datetime.fromtimestamp(SystemClock().wall(), UTC)
-    log_stream_name = f"{today:%Y/%m/%d}/[$LATEST]{uuid.uuid4().hex}"
+    around = environment or process_environment()
 
     async def invoke(batch: Batch) -> None:
         event = _event(batch)
 
         def call() -> bytes:
             # The clock of the invocation starts with its thread, not while it waits for one.
-            return _response_body(function, event, _context(declared, batch, function, log_stream_name))
+            return _response_body(function, event, _context(declared, batch, function, around))
 
         try:
             body = await threads.run(call, timeout_s=declared.timeout_s)
@@ -163,7 +179,7 @@ def _response_body(function: _Function, event: dict[str, Any], context: LambdaCo
     return encode_response(response)
 
 
-def _context(declared: LambdaFunction, batch: Batch, function: _Function, log_stream_name: str) -> LambdaContext:
+def _context(declared: LambdaFunction, batch: Batch, function: _Function, around: Environment) -> LambdaContext:
     name = declared.function_name or str(getattr(function, "__name__", "function"))
     return LambdaContext(
         aws_request_id=batch.request_id,
@@ -171,8 +187,9 @@ def _context(declared: LambdaFunction, batch: Batch, function: _Function, log_st
         memory_limit_in_mb=str(declared.memory_size_mb),
         invoked_function_arn=function_arn(batch.shard.stream_arn, name),
         log_group_name=f"/aws/lambda/{name}",
-        log_stream_name=log_stream_name,
-        _deadline=thread_monotonic() + declared.timeout_s,
+        log_stream_name=around.log_stream_name,
+        _deadline=around.now() + declared.timeout_s,
+        _now=around.now,
     )
 
 

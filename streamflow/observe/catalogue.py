@@ -19,8 +19,8 @@ OTHER = "_other"
 _DURATIONS_S = tuple(0.001 * 2**power for power in range(18))
 # The service rounds creation times down to the second, so nothing below half a second means anything; 24 h is retention.
 _LATENCIES_S = (0.5, 1, 2, 3, 5, 10, 20, 30, 60, 120, 300, 900, 3_600, 10_800, 21_600, 43_200, 86_400)
-# Why records are given up: both of the words that Lambda has for streams.
-CONDITIONS = ("RetryAttemptsExhausted", "RecordAgeExceeded", "RecordRefused")
+# Why records are given up: both of the words that Lambda has for streams, and ours.
+CONDITIONS = ("RetryAttemptsExhausted", "RecordAgeExceeded", "RecordRefused", "SuspectedKiller")
 # 10 000 is the largest batch an event source mapping allows.
 _BATCH_RECORDS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000)
 # 1 KiB to 16 MiB; an invocation takes 6 MB.
@@ -181,9 +181,10 @@ RECORDS_DEAD_LETTERED = Metric(
     unit="records",
     labels=("pipeline", "condition"),
     values=CONDITIONS,
-    meaning="Records given up after their retries or their age, or refused by a sink, and taken by every destination of "
-    "on_failure (OnFailureDestinationDeliveredEventCount).",
-    remedy="Look at them where on_failure says, mend the handler, and deliver them again.",
+    meaning="Records given up after their retries or their age, refused by a sink, or suspected of killing their process, and "
+    "taken by every destination of on_failure (OnFailureDestinationDeliveredEventCount).",
+    remedy="Look at them where on_failure says, mend the handler, and deliver them again. SuspectedKiller: mend it first; "
+    "delivering it again may kill that process, too.",
 )
 RECORDS_LOST = Metric(
     name="streamflow_records_lost_total",
@@ -380,6 +381,34 @@ READERS_STUCK = Metric(
     labels=("pipeline",),
     meaning="Shards that were let go because the source gave no answer.",
     remedy="The source's client hangs: look at its time limits and at the network.",
+)
+SHARDS_ISOLATED = Metric(
+    name="streamflow_shards_isolated_total",
+    kind="counter",
+    unit="shards",
+    labels=("pipeline",),
+    meaning="Shards whose records are handed over one by one, because their owners died one after the other with the "
+    "checkpoint where it was.",
+    remedy="Processes are killed: look for their last lines, for the kernel's out-of-memory killer, and in dead letters for "
+    "SuspectedKiller.",
+)
+KILLERS_HELD = Metric(
+    name="streamflow_killers_held_total",
+    kind="counter",
+    unit="holds",
+    labels=("pipeline",),
+    meaning='Records that end every process that handles them, each of which holds its shard, as on_poison is "block"; '
+    "counted once an hour.",
+    remedy="The line `killer held` names it. Mend the handler and restart: after a clean stop it is tried again.",
+)
+CANCELLATIONS_IGNORED = Metric(
+    name="streamflow_cancellations_ignored_total",
+    kind="counter",
+    unit="handlers",
+    labels=("pipeline",),
+    meaning="Handlers that went on for 5 s after they were cancelled, by their time limit, a lost lease or a shutdown.",
+    remedy="The line `cancellation ignored` shows where it is: an `except BaseException` or `except CancelledError` that does "
+    "not raise again. Each takes a whole core; only a restart ends it.",
 )
 HEARTBEAT_FAILURES = Metric(
     name="streamflow_heartbeat_failures_total",

@@ -9,6 +9,8 @@ from streamflow.clock import SystemClock
 from streamflow.errors import DestinationError
 from streamflow.events import (
     BatchDelivered,
+    BatchFailed,
+    CancellationIgnored,
     CheckpointFailed,
     CheckpointStored,
     DestinationFailed,
@@ -110,11 +112,19 @@ class Health:
         self._store = _Trouble("the lease store fails", silent=True)
         self._parking = _Trouble("parking fails", silent=True)
         self._destinations = _Trouble("an on-failure destination fails")
+        self._stubborn: dict[_Key, str] = {}
+        """Where handlers are that go on although they were cancelled."""
         self._troubles = (self._polls, self._store, self._destinations, self._parking)
 
     def live(self) -> Verdict:
-        """Alive means that somebody answers at all, and that no pipeline has failed: a restart may help."""
-        return _verdict([f"{name}: failed, see the log" for name, state in self._states.items() if state == "failed"])
+        """Alive means that somebody answers at all, and that no pipeline is in a state which only a restart may mend.
+
+        It has failed; or a handler was cancelled and goes on all the same.
+        """
+        reasons = [f"{name}: failed, see the log" for name, state in self._states.items() if state == "failed"]
+        for (pipeline, shard_id), where in list(self._stubborn.items()):
+            reasons.append(f"{pipeline}: the handler of {shard_id} goes on although it was cancelled: {where}")
+        return _verdict(reasons)
 
     def ready(self) -> Verdict:
         """Ready means that every pipeline has started, and that nothing we depend on has failed for over 60 s.
@@ -146,7 +156,12 @@ class Health:
                 self._parking.end((event.pipeline, event.shard_id))
             case ReadFailed() | CheckpointFailed() | DestinationFailed() | ParkingFailed():
                 self._note_failure(event)
+            case CancellationIgnored():
+                self._stubborn[event.pipeline, event.shard_id] = event.where
+            case BatchFailed():
+                self._stubborn.pop((event.pipeline, event.shard_id), None)
             case ShardClosed():
+                self._stubborn.pop((event.pipeline, event.shard_id), None)
                 for trouble in self._troubles:
                     trouble.end((event.pipeline, event.shard_id))
             case PipelineStarted():

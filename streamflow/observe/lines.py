@@ -22,11 +22,14 @@ from streamflow.errors import (
 from streamflow.events import (
     BatchDelivered,
     BatchFailed,
+    CancellationIgnored,
     CheckpointFailed,
     CheckpointStored,
     DestinationFailed,
     DiscoveryFailed,
     HeartbeatFailed,
+    IsolationEnded,
+    KillerHeld,
     LeaseHandedOver,
     LeaseLost,
     LeaseReleased,
@@ -44,6 +47,7 @@ from streamflow.events import (
     RecordsTrimmed,
     ShardAwaitingChildren,
     ShardClosed,
+    ShardIsolated,
     ShardsDiscovered,
     StreamEnded,
     WindowClosed,
@@ -93,6 +97,8 @@ def line_of(event: Event, *, log_handler_errors: bool = False) -> Line | None:
             return _shard_life(event)
         case HeartbeatFailed() | WorkerStruck() | WorkerTakenForDead():
             return _worker_life(event, log_handler_errors)
+        case ShardIsolated() | IsolationEnded() | KillerHeld() | CancellationIgnored():
+            return _deadly(event)
         case PipelineStarted():
             return _info("pipeline started", event.pipeline, shards=event.shards, stream=event.stream_arn)
         case PipelineStopped():
@@ -159,6 +165,27 @@ def _shard_life(event: ShardClosed | ShardsDiscovered | ShardAwaitingChildren) -
             return _info("shard awaits children", pipeline, shard=event.shard_id)
         case _:
             return None
+
+
+def _deadly(event: ShardIsolated | IsolationEnded | KillerHeld | CancellationIgnored) -> Line:
+    """Of handlers that end their process, or that nothing ends."""
+    pipeline, shard_id = event.pipeline, event.shard_id
+    match event:
+        case ShardIsolated():
+            fields: dict[str, Value] = {"deaths": event.deaths, "checkpoint": str(event.checkpoint)}
+            return _line(logging.WARNING, "shard isolated", pipeline, shard=shard_id, **fields)
+        case IsolationEnded():
+            return _info("isolation ended", pipeline, shard=shard_id, records=event.records)
+        case KillerHeld():
+            fields = {"sequence_number": event.sequence_number, "times": event.times}
+            return _line(logging.ERROR, "killer held", pipeline, shard=shard_id, **fields)
+        case CancellationIgnored():
+            fields = {"after_s": round(event.after_s, 1), "task": event.task, "where": event.where}
+            # Innermost first: a line has an end.
+            stack = " < ".join(reversed(event.stack))
+            return _line(logging.ERROR, "cancellation ignored", pipeline, shard=shard_id, **fields, stack=stack)
+        case _:
+            assert_never(event)
 
 
 def _given_up(

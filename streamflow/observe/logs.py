@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import select
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from streamflow.clock import SystemClock
 from streamflow.observe.lines import Line, key_values, line_of, one_line
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from streamflow.clock import Clock
     from streamflow.events import Event
 
+# Of text in which any character may take four bytes.
+_PIECE_LENGTH = select.PIPE_BUF // 4
 WARNING_INTERVAL_S = 10.0
 """Least time between two warnings of one kind about one pipeline; how many were left out stands in the next one."""
 
@@ -106,12 +109,57 @@ def _time(record: logging.LogRecord) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+class LossyStream:
+    """Writes to a stream what its reader takes at once, and leaves the rest out; how much that was, it says afterwards.
+
+    A reader that is gone is one that takes nothing.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._left_out = 0
+
+    def write(self, text: str) -> int:
+        """Whole or not at all, where it has no more than 4096 bytes (PIPE_BUF); of longer text maybe the first part."""
+        if self._left_out and self._takes():
+            left_out, self._left_out = self._left_out, 0
+            self._write(f"{left_out} lines left out: standard error was not read\n")
+        for start in range(0, len(text), _PIECE_LENGTH):
+            if not (self._takes() and self._write(text[start : start + _PIECE_LENGTH])):
+                self._left_out += 1
+                break
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def _takes(self) -> bool:
+        """Whether the stream takes 4096 bytes now; one that is no file of the system's takes everything."""
+        try:
+            number = self._stream.fileno()
+        except (OSError, ValueError, AttributeError):
+            return True
+        poll = select.poll()
+        poll.register(number, select.POLLOUT)
+        # What cannot be polled, as terminals on macOS, is not known to be full.
+        return any(state & (select.POLLOUT | select.POLLNVAL) for _, state in poll.poll(0))
+
+    def _write(self, text: str) -> bool:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # nobody reads it any more, or it is closed
+            return False
+        return True
+
+
 def configure_logging(format: Literal["text", "json"] = "text", level: int | str = logging.INFO) -> None:  # noqa: A002
     """Log to standard error: streamflow from `level` on, everything else from WARNING on.
 
-    For programs of our own only: a library leaves logging to its host. Replaces the handlers of the root logger.
+    For programs of our own only: a library leaves logging to its host. Replaces the handlers of the root logger. A reader
+    of the pipe that standard error may be holds nobody up: what it does not take is left out.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(LossyStream(sys.stderr))
     handler.setFormatter(JsonFormatter() if format == "json" else KeyValueFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.getLogger("streamflow").setLevel(level)

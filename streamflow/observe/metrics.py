@@ -19,12 +19,15 @@ from streamflow.clock import SystemClock
 from streamflow.events import (
     BatchDelivered,
     BatchFailed,
+    CancellationIgnored,
     CheckpointFailed,
     CheckpointStored,
     DestinationFailed,
     DiscoveryFailed,
     HeartbeatFailed,
+    IsolationEnded,
     IteratorExpired,
+    KillerHeld,
     LeaseAskedFor,
     LeaseHandedOver,
     LeaseLost,
@@ -45,6 +48,7 @@ from streamflow.events import (
     RecordsTrimmed,
     ShardAwaitingChildren,
     ShardClosed,
+    ShardIsolated,
     ShardOpened,
     ShardsDiscovered,
     StreamEnded,
@@ -92,6 +96,10 @@ _Life: TypeAlias = (
     | ShardOpened
     | ShardClosed
     | ShardAwaitingChildren
+    | ShardIsolated
+    | IsolationEnded
+    | KillerHeld
+    | CancellationIgnored
     | ShardsDiscovered
     | DiscoveryFailed
 )
@@ -289,6 +297,14 @@ class Metrics:
                 self._count(catalogue.RECORDS_ABANDONED, event.abandoned, pipeline)
             case ShardAwaitingChildren():
                 self._count(catalogue.SHARDS_AWAITING_CHILDREN, 1, pipeline)
+            case ShardIsolated():
+                self._count(catalogue.SHARDS_ISOLATED, 1, pipeline)
+            case IsolationEnded():
+                pass
+            case KillerHeld():
+                self._count(catalogue.KILLERS_HELD, 1, pipeline)
+            case CancellationIgnored():
+                self._count(catalogue.CANCELLATIONS_IGNORED, 1, pipeline)
             case ShardsDiscovered():
                 self._count(catalogue.DISCOVERIES, 1, pipeline, "done")
             case DiscoveryFailed():

@@ -202,6 +202,11 @@ class Attempts(Generic[R]):
         self._jobs = kept[::-1]
         return taken
 
+    def give_up(self, condition: Condition, *, invoke_count: int) -> None:
+        """Give the records of the next invocation up without it; they were invoked so often in lives that have ended."""
+        job = self._jobs.pop()
+        self._actions.append(Discard(records=job.records, condition=condition, invoke_count=invoke_count))
+
     def resume(self, discard: Discard[R]) -> None:
         """Do not give these records up after all: they come again after a pause, and as the next ones."""
         self._jobs.append(_Job(discard.records, invoked=discard.invoke_count, unchanged=True))

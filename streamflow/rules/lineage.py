@@ -7,11 +7,12 @@ starts at TRIM_HORIZON.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamflow.leases import STREAM_ROW, Lease, LeaseState
 from streamflow.positions import SHARD_END, TRIM_HORIZON
+from streamflow.rules.steps import Unblocked, after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -98,7 +99,7 @@ def plan(listed: Mapping[str, Shard], leases: Mapping[str, Lease], *, pipeline: 
         for shard in unknown_shards(listed, rows)
     )
     unblock = tuple(
-        replace(lease, parents=living)
+        after(lease, Unblocked(living))
         for lease in rows.values()
         if lease.state is LeaseState.ACTIVE and (living := living_parents(lease.parents, listed, rows)) != lease.parents
     )

@@ -1,10 +1,12 @@
 """Pages of one shard that several readers share: which of them a reader at a position needs next.
 
 Invariant: the pages stand in stream order without a gap, so whoever has what is before the first of them can go on here.
+Of empty pages only the newest is kept: a reader that comes seldom would never be done with those of one that comes often.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -33,12 +35,13 @@ class _Entry:
 class PageLog:
     """The newest pages of a shard, `bytes_max` of them at most and the newest one always."""
 
-    __slots__ = ("_bytes", "_bytes_max", "_entries", "_next", "_tip")
+    __slots__ = ("_bytes", "_bytes_max", "_entries", "_kept_from", "_next", "_tip")
 
     def __init__(self, start: Position, bytes_max: int) -> None:
         self._entries: deque[_Entry] = deque()
         self._bytes_max = bytes_max
         self._bytes = 0
+        self._kept_from = 0
         self._next = 0
         self._tip = start
 
@@ -56,18 +59,26 @@ class PageLog:
         """Take in the page that was read at the tip."""
         newest = newest_outline(page.records)
         after = self._tip if newest is None else newest[0]
+        if self._entries and not self._entries[-1].page.records:
+            self._bytes -= self._entries.pop().page.bytes
         self._entries.append(_Entry(self._next, self._tip, after, page))
         self._next += 1
         self._tip = after
         self._bytes += page.bytes
         while self._bytes > self._bytes_max and len(self._entries) > 1:
-            self._bytes -= self._entries.popleft().page.bytes
+            gone = self._entries.popleft()
+            self._bytes -= gone.page.bytes
+            self._kept_from = gone.number + 1
 
-    def page(self, number: int) -> Page | None:
-        """The page of that number; None if it is not held any more, or was not read yet."""
-        if not self._entries or not self._entries[0].number <= number < self._next:
+    def page(self, number: int) -> tuple[int, Page] | None:
+        """The page of that number, or the one behind it if it was empty, and its number.
+
+        None if it is not held any more, or was not read yet.
+        """
+        if not self._kept_from <= number < self._next:
             return None
-        return self._entries[number - self._entries[0].number].page
+        entry = self._entries[bisect_left(self._entries, number, key=lambda entry: entry.number)]
+        return entry.number, entry.page
 
     def number_at(self, position: Position) -> int | None:
         """The number of the page that holds what comes behind `position`; None if that is not held any more.

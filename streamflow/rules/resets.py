@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from streamflow.leases import STREAM_ROW, Gap, Lease, LeaseState, WindowState
 from streamflow.positions import SHARD_END, TRIM_HORIZON, Position, PositionKind
+from streamflow.rules.steps import MovedByHand, after
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from streamflow.records import Shard
 
-_GAPS_KEPT = 16
 _MOVED_BACK = "moved back to"
 # A shard's id tells when it was made, in milliseconds: `shardId-00000001795433938583-09ddeb9f`.
 _MADE_AT = re.compile(r"^shardId-(\d{20})-")
@@ -56,16 +56,13 @@ class Reset:
         """The row without an owner, and where it was moved, with a note of who did that and from where."""
         verb = _MOVED_BACK if self.direction is Direction.BACK else "moved ahead to"
         note = Gap(lost_from=self.row.checkpoint, found_at_s=now_s, cause=f"{verb} {self.checkpoint} by {user}")
-        notes = () if self.direction is Direction.NONE else (note,)
-        return replace(
-            self.row,
-            owner=None,
-            claimant=None,
+        moved = MovedByHand(
             checkpoint=self.checkpoint,
             state=self.state,
             window=self.window,
-            gaps=(*self.row.gaps, *notes)[-_GAPS_KEPT:],
+            note=None if self.direction is Direction.NONE else note,
         )
+        return after(self.row, moved)
 
 
 def is_loss(gap: Gap) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, StringConstraints, field_validator
 
+from streamflow.failpoints import reach
 from streamflow.failures import RecordsFailedError
 from streamflow.sdk.capabilities import Capabilities
 from streamflow.sdk.declarations import SinkPlugin
@@ -111,6 +112,7 @@ class SqliteWriter:
     async def write(self, batch: Batch, /) -> None:
         checkpoint = self._checkpoint(batch.shard) if self._transactional and batch.epoch else None
         written: Written = await self._thread.ask(partial(prepare, self._table, batch, checkpoint))
+        await reach("sqlite_sink.committed")
         self._note_suppressed(written.suppressed)
         if written.failures:
             raise RecordsFailedError(written.failures)

@@ -145,7 +145,7 @@ async def open_writing_thread(
         Exception: what `open_target` raises.
     """
     writing = WritingThread(open_target, name)
-    thread = threading.Thread(target=writing.run, name=f"streamflow/{name}", daemon=True)
+    thread = threading.Thread(target=writing.run, name=f"streamflow/{name}", daemon=True)  # noqa: TID251 - files and sqlite3 block
     thread.start()
     try:
         await writing.wait_opened()

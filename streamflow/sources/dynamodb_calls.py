@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 import msgspec
@@ -15,7 +15,7 @@ from streamflow.positions import PositionKind
 from streamflow.sources.bucket import TokenBucket
 
 if TYPE_CHECKING:
-    from streamflow.aws.wire import Response, Wire
+    from streamflow.aws.wire import Response
     from streamflow.positions import Position
 
 SHARDS_MAX = 100  # of one page of DescribeStream
@@ -70,12 +70,22 @@ class RecordsAnswer(msgspec.Struct, rename="pascal", gc=False):
     next_shard_iterator: str | None = None
 
 
-class StreamCalls:
-    """The calls for one stream. Each may be cancelled anywhere and repeated, and raises `SourceError` as the wire does."""
+class Caller(Protocol):
+    """What posts the calls: `streamflow.aws.wire.Wire`, or whatever stands in for the service."""
 
-    def __init__(self, wire: Wire, stream_arn: str) -> None:
+    async def call(self, target: str, body: bytes) -> Response: ...
+
+
+class StreamCalls:
+    """The calls for one stream. Each may be cancelled anywhere and repeated, and raises `SourceError` as the wire does.
+
+    `bucket` is for simulations, in which one loop runs several processes.
+    """
+
+    def __init__(self, wire: Caller, stream_arn: str, bucket: TokenBucket | None = None) -> None:
         self.stream_arn = stream_arn
         self._wire = wire
+        self._own_bucket = bucket
 
     async def describe_stream(
         self, *, after: str | None = None, children_of: str | None = None, shards_max: int = SHARDS_MAX
@@ -86,7 +96,7 @@ class StreamCalls:
             request["ExclusiveStartShardId"] = after
         if children_of is not None:
             request["ShardFilter"] = {"Type": "CHILD_SHARDS", "ShardId": children_of}
-        await _wait_for_token()
+        await _wait_for_token(self._own_bucket or _bucket_of_process())
         response = await self._wire.call(f"{_TARGET}DescribeStream", orjson.dumps(request))
         return _decode(response, _DescribeStreamAnswer).stream_description
 
@@ -114,15 +124,24 @@ Answer = TypeVar("Answer")
 def _decode(response: Response, shape: type[Answer]) -> Answer:
     try:
         return msgspec.json.decode(response.body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise corrupt_answer("that is truncated or corrupt") from error
 
 
-async def _wait_for_token() -> None:
+def new_bucket() -> TokenBucket:
+    """What one process may ask of DescribeStream."""
+    return TokenBucket(rate_per_s=_DESCRIBE_PER_S, burst=_DESCRIBE_PER_S)
+
+
+def _bucket_of_process() -> TokenBucket:
     bucket = _bucket.get(None)
     if bucket is None:
-        bucket = TokenBucket(rate_per_s=_DESCRIBE_PER_S, burst=_DESCRIBE_PER_S)
+        bucket = new_bucket()
         _bucket.set(bucket)
+    return bucket
+
+
+async def _wait_for_token(bucket: TokenBucket) -> None:
     delay_s = bucket.reserve(SystemClock().monotonic())
     if delay_s > 0:
         await anyio.sleep(delay_s)

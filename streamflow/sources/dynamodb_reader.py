@@ -35,6 +35,7 @@ class DynamoDBShardReader:
         self._shard = shard
         self._numbers: Numbers = numbers
         self._position = start
+        self._read_through = int(start.sequence_number) if start.kind is PositionKind.AFTER_SEQUENCE_NUMBER else -1
         self._iterator = cursor
         self._skip_before_s: float | None = None
         self._reopened = False
@@ -75,10 +76,15 @@ class DynamoDBShardReader:
         shard, numbers = self._shard, self._numbers
         records: Sequence[Record] = [Record(raw, shard, numbers) for raw in answer.records]
         newest = newest_outline(records)
+        if newest is not None and _number(records[0]) <= self._read_through:
+            # A page that came before, in whole or in part: what was read is not read again, and nothing moves back.
+            records = [record for record in records if _number(record) > self._read_through]
+            newest = newest_outline(records)
         wanted = records if self._skip_before_s is None else self._wanted(records, self._skip_before_s)
         page = Page(records=wanted, bytes=size_bytes, ended=answer.next_shard_iterator is None, reopened=self._reopened)
         if newest is not None:
             self._position = newest[0]
+            self._read_through = int(newest[0].sequence_number)
         self._iterator, self._ended, self._reopened = answer.next_shard_iterator, page.ended, False
         return page, len(wanted) < len(records)
 
@@ -89,6 +95,13 @@ class DynamoDBShardReader:
                 self._skip_before_s = None
                 return records[index:]
         return ()
+
+
+def _number(record: Record) -> float:
+    try:
+        return int(record.sequence_number)
+    except MalformedRecordError:
+        return math.inf  # nobody knows that it came before
 
 
 def _is_older(record: Record, time_s: float) -> bool:

@@ -84,8 +84,8 @@ class _Log:
     users: int = 0
     ended: bool = False
 
-    async def page(self, number: int, records_max: int) -> Page | None:
-        """The page of that number, read now if it is the next one; None if it is gone.
+    async def page(self, number: int, records_max: int) -> tuple[int, Page] | None:
+        """See `PageLog.page`; read now if it is the next one. None if it is gone.
 
         A page that another flow has read a moment ago is as good: it is that much older.
         """
@@ -93,11 +93,11 @@ class _Log:
             async with self.turn:
                 if number == self.pages.next_number:
                     if self.ended:
-                        return Page(records=(), bytes=0, ended=True)
+                        return number, Page(records=(), bytes=0, ended=True)
                     page = await self.reader.read(records_max=records_max)
                     self.pages.append(page)
                     self.ended = page.ended
-                    return page
+                    return number, page
         return self.pages.page(number)
 
 
@@ -140,16 +140,15 @@ class _SharedReader:
             return Page(records=(), bytes=0, ended=True)
         if self._log is None:
             await self._join()
-        page = None
+        found = None
         if self._log is not None:
-            page = await self._log.page(self._number, records_max)
-            if page is None:
+            found = await self._log.page(self._number, records_max)
+            if found is None:
                 await self._leave_log()
-        if page is None:
-            page = await self._read_apart(records_max)
-        else:
-            self._number += 1
-        return self._turn(page)
+        if found is None:
+            return self._turn(await self._read_apart(records_max))
+        self._number = found[0] + 1
+        return self._turn(found[1])
 
     async def leave(self) -> None:
         """Close what nobody reads any more."""

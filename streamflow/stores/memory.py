@@ -57,13 +57,20 @@ class MemoryStore:
         current = self._rows.get(key)
         if current is None or current.version != expected_version:
             return False
-        del self._rows[key]
+        self._set(key, None)
         return True
 
     def _store(self, lease: Lease, *, version: int) -> Lease:
         stored = replace(lease, version=version)
-        self._rows[lease.key] = stored
+        self._set(lease.key, stored)
         return stored
+
+    def _set(self, key: LeaseKey, row: Lease | None) -> None:
+        """The one place where rows change; None takes one away."""
+        if row is None:
+            self._rows.pop(key, None)
+        else:
+            self._rows[key] = row
 
     # -- letters ------------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import orjson
 
 from streamflow.errors import StoreError
@@ -106,6 +107,9 @@ def _row(lease: Lease) -> tuple[Any, ...]:
     )
 
 
+_TOLD_MAX = 200
+
+
 def _lease(row: Sequence[Any]) -> Lease:
     pipeline, stream_arn, shard_id, owner, claimant, epoch, version, *rest = row
     checkpoint, state, parents, children, gaps, duration_s, window = rest
@@ -126,16 +130,21 @@ def _lease(row: Sequence[Any]) -> Lease:
             window=_window(window),
             duration_s=duration_s,
         )
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError, msgspec.DecodeError) as error:
+        told = str(error)[:_TOLD_MAX]  # it may quote what stands there, and that may be anything
         raise StoreError(
-            f"lease store: the row of {shard_id} in pipeline {pipeline!r} is damaged: {error} (correct it, or delete it: "
+            f"lease store: the row of {shard_id} in pipeline {pipeline!r} is damaged: {told} (correct it, or delete it: "
             "then the shard starts at its starting position)"
         ) from error
 
 
+_decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_gaps = msgspec.json.Decoder(list[tuple[str, float, str]]).decode
+
+
 def _names(text: str) -> tuple[str, ...]:
     # Most rows have none, and a listing has thousands of rows.
-    return () if text == "[]" else tuple(orjson.loads(text))
+    return () if text == "[]" else _decode_names(text)
 
 
 def _gaps(text: str) -> tuple[Gap, ...]:
@@ -143,7 +152,7 @@ def _gaps(text: str) -> tuple[Gap, ...]:
         return ()
     return tuple(
         Gap(lost_from=Position.parse(lost_from), found_at_s=found_at_s, cause=cause)
-        for lost_from, found_at_s, cause in orjson.loads(text)
+        for lost_from, found_at_s, cause in _decode_gaps(text)
     )
 
 

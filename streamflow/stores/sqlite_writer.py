@@ -137,7 +137,7 @@ async def open_writer(path: Path) -> AsyncIterator[Writer]:
         StoreError: the file cannot be used.
     """
     writer = Writer(path, asyncio.get_running_loop())
-    thread = threading.Thread(target=writer.run, name=f"streamflow/{path.name}", daemon=True)
+    thread = threading.Thread(target=writer.run, name=f"streamflow/{path.name}", daemon=True)  # noqa: TID251 - sqlite3 blocks
     thread.start()
     try:
         await writer.wait_opened()

@@ -95,6 +95,11 @@ class Controls:
         with self.lock:
             return self.tables.enable_stream(table, view_type).stream_arn
 
+    def delete_table(self, table: str) -> None:
+        """Drop a table; its stream stays readable for a day. Made again, it has another stream."""
+        with self.lock:
+            self.tables.delete_table(table)
+
     # -- shards ---------------------------------------------------------------------------------------------------------
 
     def shard_ids(self, table: str, *, open_only: bool = False) -> tuple[str, ...]:
@@ -133,7 +138,8 @@ class Controls:
         with self.lock:
             stream = self.tables.stream_of(table)
             shards = stream.shards.values() if shard_id is None else (stream.shard(shard_id),)
-            return sum(shard.trim(before=None if before is None else int(before)) for shard in shards)
+            number = None if before is None else int(before)
+            return sum(stream.trim(shard, before=number) for shard in shards)
 
     def forget(self, table: str, shard_id: str) -> None:
         """Drop a closed shard as retention does: its children are listed with a parent that is not."""

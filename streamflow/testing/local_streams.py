@@ -90,13 +90,15 @@ class LocalStreams(Controls):
             return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=_REQUEST_BYTES_MAX)
 
         runner = web.ServerRunner(web.Server(self._serve, request_factory=receive, access_log=None), shutdown_timeout=1)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        try:
-            await web.TCPSite(runner, self._host, self._port).start()
-        except BaseException:
-            await self._stack.aclose()
-            raise
+        # Not to be cancelled half-way: it would leave a socket that listens and that nobody knows.
+        with anyio.CancelScope(shield=True):
+            await runner.setup()
+            self._stack.push_async_callback(runner.cleanup)
+            try:
+                await web.TCPSite(runner, self._host, self._port).start()
+            except BaseException:
+                await self._stack.aclose()
+                raise
         host, port = runner.addresses[0][:2]
         self.endpoint_url = f"http://{host}:{port}"
         return self
@@ -104,7 +106,8 @@ class LocalStreams(Controls):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._stack.aclose()
+        with anyio.CancelScope(shield=True):  # a second at most
+            await self._stack.aclose()
 
     # -- one request ----------------------------------------------------------------------------------------------------
 
@@ -169,7 +172,7 @@ def _damaged(body: bytes, fault: Fault | None) -> bytes:
 def _response(body: bytes, *, status: int, checksum: int) -> web.Response:
     headers = {
         "Content-Type": "application/x-amz-json-1.0",
-        "x-amzn-RequestId": uuid.uuid4().hex.upper(),
+        "x-amzn-RequestId": uuid.uuid4().hex.upper(),  # noqa: TID251 - a request id, as AWS gives
         "x-amz-crc32": str(checksum),
     }
     return web.Response(body=body, status=status, headers=headers)

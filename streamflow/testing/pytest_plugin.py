@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from streamflow.testing.local_streams import LocalStreams, LocalStreamsOptions
     from streamflow.testing.sink_contract.conformance import Conformance
 
+# Their failures say what was found, also where the package is installed in place, whose files pytest does not know.
+pytest.register_assert_rewrite("streamflow.testing.sink_contract", "streamflow.testing.store_contract")
+
 
 class LocalStreamsFactory(Protocol):
     def __call__(self, **options: Unpack[LocalStreamsOptions]) -> LocalStreams: ...

@@ -11,7 +11,7 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from streamflow.testing.refusals import RefusedError, invalid, not_found
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from streamflow.testing.items import ItemKey, KeySchema
 
 HASH_SPACE = 2**32
+
+ShardEvent: TypeAlias = Literal["made", "written", "closed", "trimmed", "gone"]
+"""What happened to a shard just now: its newest record, its ending number, `trimmed_through` say the rest."""
 
 
 def partition_hash(key: ItemKey) -> int:
@@ -106,6 +109,8 @@ class LocalStream:
     created_at_s: float
     next_number: Callable[[], int]
     encoder: RecordEncoder
+    tell: Callable[[ShardEvent, LocalShard], None]
+    """Hears of everything that happens to a shard, as it happens."""
     disabled_at_s: float = math.inf
     shards: dict[str, LocalShard] = field(default_factory=dict)
     _open: list[LocalShard] = field(default_factory=list)  # by `low`
@@ -137,6 +142,7 @@ class LocalStream:
         shard = self._open[bisect_right(self._open, partition_hash(key), key=_low) - 1]
         number = self.next_number()
         shard.append(number, self.encoder.encode(change, number=number, created_at_s=now_s), now_s)
+        self.tell("written", shard)
         return number
 
     # -- lineage --------------------------------------------------------------------------------------------------------
@@ -161,6 +167,7 @@ class LocalStream:
         """Disable the stream: every shard is closed and stays readable."""
         for shard in self._open:
             shard.ending_number, shard.closed_at_s = self.next_number(), now_s
+            self.tell("closed", shard)
         self._open.clear()
         self.disabled_at_s = min(self.disabled_at_s, now_s)
 
@@ -168,21 +175,33 @@ class LocalStream:
         """Drop a closed shard as retention does: it is not listed any more, and what it held is gone."""
         if shard.ending_number is None:
             raise invalid(f"{shard.shard_id} is open: only a closed shard can be forgotten")
+        self._drop(shard)
+
+    def _drop(self, shard: LocalShard) -> None:
         del self.shards[shard.shard_id]
+        self.tell("gone", shard)
+
+    def trim(self, shard: LocalShard, *, before: int | None = None) -> int:
+        """As `LocalShard.trim`."""
+        count = shard.trim(before=before)
+        if count:
+            self.tell("trimmed", shard)
+        return count
 
     def retain(self, since_s: float) -> None:
         """Let go what is older than `since_s`: records, and closed shards with nothing left in them."""
         for shard in list(self.shards.values()):
             if shard.created_s and shard.created_s[0] < since_s:
                 old = bisect_left(shard.created_s, since_s)
-                shard.trim(before=shard.numbers[old] if old < len(shard.numbers) else None)
+                self.trim(shard, before=shard.numbers[old] if old < len(shard.numbers) else None)
             if shard.closed_at_s < since_s and not shard.numbers:
-                del self.shards[shard.shard_id]
+                self._drop(shard)
 
     def _replace(self, shard: LocalShard, edges: list[int], now_s: float, delay_s: float) -> list[LocalShard]:
         if shard.ending_number is not None:
             raise invalid(f"{shard.shard_id} is closed already")
         shard.ending_number, shard.closed_at_s = self.next_number(), now_s
+        self.tell("closed", shard)
         children = [self._new_shard(shard.shard_id, low, high, now_s, delay_s) for low, high in pairwise(edges)]
         index = self._open.index(shard)
         self._open[index : index + 1] = children
@@ -200,6 +219,7 @@ class LocalStream:
             listed_at_s=now_s + delay_s,
         )
         self.shards[shard.shard_id] = shard
+        self.tell("made", shard)
         return shard
 
     # -- listing --------------------------------------------------------------------------------------------------------

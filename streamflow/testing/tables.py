@@ -20,6 +20,8 @@ from streamflow.testing.streams import LocalShard, LocalStream
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from streamflow.testing.streams import ShardEvent
+
 IteratorType: TypeAlias = Literal["TRIM_HORIZON", "LATEST", "AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"]
 
 RECORDS_MAX = 1000  # GetRecords
@@ -52,11 +54,15 @@ class LocalTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """One page of DescribeStream; `last_evaluated` is the shard to go on after, None on the last page."""
+    """One page of DescribeStream; `last_evaluated` is the shard to go on after, None on the last page.
+
+    `as_of_s` is the time from which whoever answers knows the stream: later ends are not seen.
+    """
 
     stream: LocalStream
     shards: Sequence[LocalShard]
     last_evaluated: str | None
+    as_of_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +124,8 @@ class Tables:
         self.shard_filter = shard_filter
         self.region = region
         self.account_id = account_id
+        self.told: Callable[[ShardEvent, LocalShard], None] | None = None
+        """Hears of everything that happens to a shard."""
         self._generation = 0
         self._retained_at_s = now()
 
@@ -185,10 +193,15 @@ class Tables:
             created_at_s=now_s,
             next_number=table.next_number,
             encoder=encoder,
+            tell=self._tell,
         )
         stream.divide(table.shards, now_s)
         table.stream = self.streams[stream_arn] = stream
         return stream
+
+    def _tell(self, event: ShardEvent, shard: LocalShard) -> None:
+        if self.told is not None:
+            self.told(event, shard)
 
     def _new_stream_arn(self, name: str, now_s: float) -> str:
         milliseconds = int(now_s * 1000)
@@ -268,11 +281,16 @@ class Tables:
         after: str | None = None,
         children_of: str | None = None,
         leave_out: Collection[str] = (),
+        age_s: float = 0.0,
     ) -> Listing:
-        """One page of shards by id, beginning behind the id `after`; `leave_out` are not shown this time."""
+        """One page of shards by id, beginning behind the id `after`; `leave_out` are not shown this time.
+
+        `age_s` is how far behind the truth the host is that answers.
+        """
         _between(limit, 1, LISTING_MAX, "limit")
         stream = self.stream(stream_arn)
-        shards = [shard for shard in stream.listed(self.now()) if after is None or shard.shard_id > after]
+        as_of_s = self.now() - age_s
+        shards = [shard for shard in stream.listed(as_of_s) if after is None or shard.shard_id > after]
         if children_of is not None and self.shard_filter:
             shards = [shard for shard in shards if shard.parent_id == children_of]
         page = shards[: min(limit, self.page_size)]
@@ -280,6 +298,7 @@ class Tables:
             stream=stream,
             shards=[shard for shard in page if shard.shard_id not in leave_out],
             last_evaluated=page[-1].shard_id if len(page) < len(shards) else None,
+            as_of_s=as_of_s,
         )
 
     def shard_iterator(
@@ -288,7 +307,7 @@ class Tables:
         """An iterator; `sequence_number` goes with the two types that need one, and with no other."""
         shard = self.stream(stream_arn).shard(shard_id)
         number = self._start(shard, kind, sequence_number)
-        return str(self._iterator(stream_arn, shard_id, number))
+        return self.iterator_at(stream_arn, shard_id, number)
 
     def get_records(self, iterator: str, *, limit: int = RECORDS_MAX, empty: bool = False) -> RecordPage:
         """The page at an iterator. `empty` returns none of the records this time and stays where it is."""
@@ -303,21 +322,23 @@ class Tables:
         bodies, number = shard.read(place.number, records_max=limit, bytes_max=self.page_bytes_max)
         if empty:
             bodies, number = (), place.number
-        following = None if number is None else str(self._iterator(place.stream_arn, place.shard_id, number))
+        following = None if number is None else self.iterator_at(place.stream_arn, place.shard_id, number)
         return RecordPage(bodies=bodies, next_iterator=following)
 
     def expire_iterators(self) -> None:
         """Let every iterator given out so far be too old."""
         self._generation += 1
 
-    def _iterator(self, stream_arn: str, shard_id: str, number: int) -> ShardIterator:
-        return ShardIterator(
+    def iterator_at(self, stream_arn: str, shard_id: str, number: int, *, age_s: float = 0.0) -> str:
+        """An iterator at the first record with a sequence number of at least `number`, as if given out `age_s` ago."""
+        iterator = ShardIterator(
             stream_arn=stream_arn,
             shard_id=shard_id,
             number=number,
-            issued_at_s=self.now(),
+            issued_at_s=self.now() - age_s,
             generation=self._generation,
         )
+        return str(iterator)
 
     def _start(self, shard: LocalShard, kind: IteratorType, sequence_number: str | None) -> int:
         match kind:

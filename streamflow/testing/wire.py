@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from streamflow.testing.faults import Fault
     from streamflow.testing.items import KeySchema
     from streamflow.testing.streams import LocalShard
-    from streamflow.testing.tables import LocalTable, Tables
+    from streamflow.testing.tables import Listing, LocalTable, RecordPage, Tables
 
 _WRITES_MAX = 25  # BatchWriteItem
 
@@ -40,6 +40,30 @@ def error_body(error: RefusedError) -> bytes:
     return orjson.dumps({"__type": error.wire_type, "message": error.message})
 
 
+def page_body(page: RecordPage) -> bytes:
+    """The answer to GetRecords."""
+    following = b"" if page.next_iterator is None else b',"NextShardIterator":"' + page.next_iterator.encode() + b'"'
+    return b'{"Records":[' + b",".join(page.bodies) + b"]" + following + b"}"
+
+
+def listing_body(listing: Listing) -> bytes:
+    """The answer to DescribeStream."""
+    stream = listing.stream
+    description = {
+        "StreamArn": stream.stream_arn,
+        "StreamLabel": stream.label,
+        "StreamStatus": "ENABLED" if stream.disabled_at_s > listing.as_of_s else "DISABLED",
+        "StreamViewType": stream.view_type,
+        "CreationRequestDateTime": stream.created_at_s,
+        "TableName": stream.table_name,
+        "KeySchema": _wire_key_schema(stream.key_schema),
+        "Shards": [_wire_shard(shard, listing.as_of_s) for shard in listing.shards],
+    }
+    if listing.last_evaluated is not None:
+        description["LastEvaluatedShardId"] = listing.last_evaluated
+    return orjson.dumps({"StreamDescription": description})
+
+
 @dataclass(frozen=True, slots=True)
 class Wire:
     """Answers requests from `tables`."""
@@ -59,7 +83,7 @@ class Wire:
                 return self._get_records(request, empty=isinstance(fault, EmptyPage))
             case requests.DescribeStream():
                 leave_out = fault.shard_ids if isinstance(fault, LeaveOut) else frozenset()
-                return orjson.dumps(self._describe_stream(request, leave_out))
+                return self._describe_stream(request, leave_out)
             case requests.GetShardIterator():
                 iterator = self.tables.shard_iterator(
                     request.stream_arn, request.shard_id, request.shard_iterator_type, request.sequence_number
@@ -72,13 +96,9 @@ class Wire:
     # -- streams --------------------------------------------------------------------------------------------------------
 
     def _get_records(self, request: requests.GetRecords, *, empty: bool) -> bytes:
-        page = self.tables.get_records(request.shard_iterator, limit=request.limit, empty=empty)
-        following = (
-            b"" if page.next_iterator is None else b',"NextShardIterator":"' + page.next_iterator.encode() + b'"'
-        )
-        return b'{"Records":[' + b",".join(page.bodies) + b"]" + following + b"}"
+        return page_body(self.tables.get_records(request.shard_iterator, limit=request.limit, empty=empty))
 
-    def _describe_stream(self, request: requests.DescribeStream, leave_out: frozenset[str]) -> dict[str, Any]:
+    def _describe_stream(self, request: requests.DescribeStream, leave_out: frozenset[str]) -> bytes:
         listing = self.tables.describe_stream(
             request.stream_arn,
             limit=request.limit,
@@ -86,20 +106,7 @@ class Wire:
             children_of=request.shard_filter.shard_id if request.shard_filter else None,
             leave_out=leave_out,
         )
-        stream = listing.stream
-        description = {
-            "StreamArn": stream.stream_arn,
-            "StreamLabel": stream.label,
-            "StreamStatus": "ENABLED" if stream.enabled else "DISABLED",
-            "StreamViewType": stream.view_type,
-            "CreationRequestDateTime": stream.created_at_s,
-            "TableName": stream.table_name,
-            "KeySchema": _wire_key_schema(stream.key_schema),
-            "Shards": [_wire_shard(shard) for shard in listing.shards],
-        }
-        if listing.last_evaluated is not None:
-            description["LastEvaluatedShardId"] = listing.last_evaluated
-        return {"StreamDescription": description}
+        return listing_body(listing)
 
     def _list_streams(self, request: requests.ListStreams) -> dict[str, Any]:
         found = self.tables.list_streams(
@@ -237,9 +244,9 @@ def _wire_key_schema(schema: KeySchema) -> list[dict[str, str]]:
     return [{"AttributeName": name, "KeyType": kind} for name, kind in zip(schema, ("HASH", "RANGE"), strict=False)]
 
 
-def _wire_shard(shard: LocalShard) -> dict[str, Any]:
+def _wire_shard(shard: LocalShard, as_of_s: float) -> dict[str, Any]:
     numbers = {"StartingSequenceNumber": str(shard.starting_number)}
-    if shard.ending_number is not None:
+    if shard.ending_number is not None and shard.closed_at_s <= as_of_s:
         numbers["EndingSequenceNumber"] = str(shard.ending_number)
     wire: dict[str, Any] = {"ShardId": shard.shard_id, "SequenceNumberRange": numbers}
     if shard.parent_id is not None:

@@ -22,7 +22,8 @@ _PAUSE_SHARE_MIN, _PAUSE_SHARE_MAX = 1.2, 1.8
 class Fault:
     """`began_s` is just before the signal was sent; `ended_s` just after the one that ended a pause, infinite until then.
 
-    A kill ends when the process is dead: until then it may go on. `outage`: nobody could write the store in the meantime.
+    A kill ends when the process is dead: until then it may go on. `failpoint` names the point at which a worker killed itself:
+    that began when it was last seen alive. `outage`: nobody could write the store in the meantime.
     """
 
     kind: FaultKind
@@ -30,6 +31,7 @@ class Fault:
     began_s: float
     ended_s: float = math.inf
     outage: bool = False
+    failpoint: str = ""
 
 
 def calm_s(faults: Sequence[Fault], began_s: float, ended_s: float) -> float:

@@ -47,7 +47,7 @@ class Feeder:
         """The rest, evenly; a shard ends now and then, and once all of them do, as on AWS about every 4 hours."""
         plan, started_at = self._plan, thread_monotonic()
         writing_s, backlog = plan.seconds * _WRITING_SHARE, self.written
-        next_reshard_s, rolled = plan.reshard_interval_s, plan.mode == "graceful"
+        next_reshard_s, rolled = plan.reshard_interval_s, plan.clean
         pause = threading.Event()
         while self.written < plan.records:
             elapsed_s = thread_monotonic() - started_at

@@ -27,15 +27,25 @@ class Gap:
     length_s: float
 
 
-def longest_gap(lines: Iterable[str]) -> Gap | None:
-    """Of the lines of all workers, in any order. What nobody took any more, because the run was over, does not count."""
+def longest_gap(logs: Iterable[Iterable[str]]) -> Gap | None:
+    """Of the lines of each worker. What nobody took any more, because the run was over, does not count.
+
+    Who takes a lease may log it before the one who let it go does: then nobody had to wait.
+    """
     free_since: dict[str, float] = {}
+    owners: dict[str, int] = {}
     gaps: list[Gap] = []
-    for at_s, fact, shard_ids in sorted(_facts(lines)):
+    facts = [(*fact, worker) for worker, lines in enumerate(logs) for fact in _facts(lines)]
+    for at_s, fact, shard_ids, worker in sorted(facts):
         for shard_id in shard_ids:
             if fact != "lease taken":
-                free_since.setdefault(shard_id, at_s)
-            elif (began_s := free_since.pop(shard_id, None)) is not None:
+                owner = owners.get(shard_id)
+                if owner is None or (owner == worker and fact != "shard ended"):
+                    owners.pop(shard_id, None)
+                    free_since.setdefault(shard_id, at_s)
+                continue
+            owners[shard_id] = worker
+            if (began_s := free_since.pop(shard_id, None)) is not None:
                 gaps.append(Gap(shard_id=shard_id, began_s=began_s, length_s=at_s - began_s))
     return max(gaps, key=lambda gap: gap.length_s, default=None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-Mode: TypeAlias = "Literal['faults', 'graceful']"
+Mode: TypeAlias = "Literal['faults', 'graceful', 'scale', 'calm']"
 
 TABLE = PIPELINE = "chaos"
 REGION = "us-east-1"
@@ -20,7 +20,10 @@ CREDENTIALS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """`faults` kills and pauses workers; `graceful` restarts all of them one by one, as a rolling deploy does.
+    """`faults` kills and pauses workers; `graceful` restarts all of them one by one, as a rolling deploy does; `scale` starts
+    with one, adds the others one by one and stops them again; `calm` leaves them alone.
+
+    `failpoint_share` of the workers that replace a killed one die by their own hand, at a point of `streamflow.failpoints`.
 
     Records are written for most of `seconds`; whatever is left then has `drain_s_max` to arrive. Times are those of the
     harness: which worker, which shard and which item are drawn from the seed, the moment depends on the machine.
@@ -39,6 +42,7 @@ class Plan:
     reshard_interval_s: float = 1.0
     look_interval_s: float = 0.2
     drain_s_max: float = 90.0
+    failpoint_share: float = 0.0
 
     @property
     def keys(self) -> int:
@@ -46,9 +50,18 @@ class Plan:
         return max(200, self.records // 100)
 
     @property
+    def clean(self) -> bool:
+        """Whether nobody is hurt, so that nothing may come twice."""
+        return self.mode != "faults"
+
+    @property
+    def workers_at_first(self) -> int:
+        return 1 if self.mode == "scale" else self.workers
+
+    @property
     def unowned_s_max(self) -> float:
         """How long a shard may be without a living owner."""
-        return 1.0 if self.mode == "graceful" else self.lease_duration_s + 2.0
+        return 1.0 if self.clean else self.lease_duration_s + 2.0
 
     @property
     def command(self) -> str:
@@ -59,8 +72,10 @@ class Plan:
             "seconds": f"{self.seconds:g}",
             "records": self.records,
             "shards": self.shards,
+            "workers": self.workers,
             "lease-duration-s": f"{self.lease_duration_s:g}",
             "fault-interval-s": f"{self.fault_interval_s:g}",
+            "failpoint-share": f"{self.failpoint_share:g}",
             "seed": self.seed,
         }
         return "PYTHONPATH=tests python -m chaos " + " ".join(f"--{name} {value}" for name, value in options.items())

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """`owned_within_s` is the longest that a shard was without a living owner, whatever the cause; see `spans`. In a rolling
-    restart `handed_over_within_s` is the same to the millisecond; see `handovers`.
+    """`owned_within_s` is the longest that a shard was without a living owner, whatever the cause; see `spans`. Where nobody is
+    hurt, `handed_over_within_s` is the same to the millisecond; see `handovers`.
 
     `unexplained` counts duplicates by the reason why no fault explains them. `zombies` are the records that a paused
     worker still delivered when it went on, `stall_s` how late the harness was itself at worst. `problems` says in words
@@ -39,6 +39,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     shards: int
     kills: int
+    kills_at_failpoints: dict[str, int]
     pauses: int
     pauses_inside_the_store: int
     restarts: int
@@ -103,9 +104,10 @@ class Findings:
             "workers": plan.workers,
             "shards": self.written.shards,
             "kills": kinds["kill"],
+            "kills_at_failpoints": dict(Counter(fault.failpoint for fault in workers.faults if fault.failpoint)),
             "pauses": kinds["pause"],
             "pauses_inside_the_store": sum(fault.outage for fault in workers.faults),
-            "restarts": len(workers.lives) - plan.workers,
+            "restarts": len(workers.lives) - plan.workers_at_first,
             "delivered": accounts.delivered,
             "lost": len(lost),
             "invented": accounts.invented(self.written.versions),
@@ -130,11 +132,9 @@ class Findings:
         return Report(ok=not problems, problems=problems, examples=self._examples, **figures)
 
     def _handed_over_within_s(self) -> float | None:
-        if self.plan.mode != "graceful":
+        if not self.plan.clean:
             return None
-        gap = longest_gap(
-            line for life in self.workers.lives for line in life.log.read_text(errors="replace").splitlines()
-        )
+        gap = longest_gap(life.log.read_text(errors="replace").splitlines() for life in self.workers.lives)
         if gap is None:
             return 0.0
         if gap.length_s > self.plan.unowned_s_max:
@@ -161,7 +161,7 @@ _NONE_OF = ("lost", "invented", "order_violations", "duplicates_unexplained", "c
 
 
 def _problems(plan: Plan, figures: dict[str, Any]) -> list[str]:
-    counted: Sequence[str] = (*_NONE_OF, "duplicates") if plan.mode == "graceful" else _NONE_OF
+    counted: Sequence[str] = (*_NONE_OF, "duplicates") if plan.clean else _NONE_OF
     problems = [f"{name}: {figures[name]}, must be 0" for name in counted if figures[name]]
     handed_over_s = figures["handed_over_within_s"]
     if handed_over_s is not None and handed_over_s > plan.unowned_s_max:
@@ -175,4 +175,4 @@ def _problems(plan: Plan, figures: dict[str, Any]) -> list[str]:
 
 def _looked_s_max(plan: Plan, stall_s: float) -> float:
     """What looks may find: where the logs tell the time, they may be late by their distance."""
-    return plan.unowned_s_max + (plan.look_interval_s + stall_s if plan.mode == "graceful" else 0.0)
+    return plan.unowned_s_max + (plan.look_interval_s + stall_s if plan.clean else 0.0)

@@ -84,13 +84,13 @@ class Run:
         written, drained_s = Written(versions=[], shards=0), 0.0
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._keep_accounts, name="accounts")
-            for slot in range(self.plan.workers):
+            for slot in range(self.plan.workers_at_first):
                 self.workers.start(slot)
             tasks.start_soon(self.watch.run, name="watch")
             await self._wait_going()
             tasks.start_soon(self._supervise, tasks, name="supervisor")
             self.stream.go_on()
-            await (self._restart_all() if self.plan.mode == "graceful" else self._hit_all_the_time())
+            await self._disturb()
             written = await self.stream.wait_written()
             drained_s = await self._drain(sum(written.versions))
             self.watch.spans.close(thread_monotonic())
@@ -157,6 +157,17 @@ class Run:
 
     # -- what happens to workers ----------------------------------------------------------------------------------------
 
+    async def _disturb(self) -> None:
+        match self.plan.mode:
+            case "faults":
+                await self._hit_all_the_time()
+            case "graceful":
+                await self._restart_all()
+            case "scale":
+                await self._scale()
+            case "calm":
+                await anyio.sleep(self.plan.seconds)
+
     async def _hit_all_the_time(self) -> None:
         """Kill or pause one every two seconds; over when the last of them goes on or has been started again."""
         until_s = thread_monotonic() + self.plan.seconds
@@ -169,6 +180,8 @@ class Run:
 
     async def _hit(self, choice: Choice) -> None:
         life = self.workers.lives[choice.life]
+        if life.ended_s is not None:
+            return
         if choice.kind == "pause":
             self.workers.pause(life)
             await anyio.sleep(choice.pause_s)
@@ -186,6 +199,18 @@ class Run:
                 await self._replace(life, first=rounds % 2 == 0)
                 await anyio.sleep(_SETTLE_S)
             rounds += 1
+
+    async def _scale(self) -> None:
+        """From one worker to all of them and back, at even steps."""
+        others = range(1, self.plan.workers)
+        step_s = self.plan.seconds / (2 * len(others) + 1)
+        for slot in others:
+            await anyio.sleep(step_s)
+            await self._start(slot)
+        for _ in others:
+            await anyio.sleep(step_s)
+            await self.workers.stop(next(self.workers.running()))
+        await anyio.sleep(step_s)
 
     async def _replace(self, life: Life, *, first: bool) -> None:
         if first:

@@ -23,7 +23,16 @@ _SEED = 20
 
 async def check_faults(store: str, folder: Path) -> None:
     """Kills and pauses lose nothing, and repeat only what they explain."""
-    plan = Plan(seed=_SEED, store=store, seconds=8, records=40_000, shards=16, fault_interval_s=1.5, drain_s_max=30)
+    plan = Plan(
+        seed=_SEED,
+        store=store,
+        seconds=8,
+        records=16_000,
+        shards=16,
+        fault_interval_s=1.5,
+        drain_s_max=30,
+        failpoint_share=0.5,
+    )
     report = await _played(plan, folder)
     assert report.kills, report.line
     assert report.pauses, report.line
@@ -38,14 +47,32 @@ async def check_rolling_restart(store: str, folder: Path) -> None:
         mode="graceful",
         store=store,
         seconds=8,
-        records=40_000,
-        shards=16,
+        records=16_000,
+        shards=12,
+        workers=3,
         look_interval_s=0.1,
         drain_s_max=30,
     )
     report = await _played(plan, folder)
     assert report.duplicates == 0, report.line
     assert report.restarts >= 2 * plan.workers, report.line
+
+
+async def check_scaling(store: str, folder: Path) -> None:
+    """From one worker to three and back, nothing comes twice."""
+    plan = Plan(
+        seed=_SEED,
+        mode="scale",
+        store=store,
+        seconds=6,
+        records=6_000,
+        shards=8,
+        workers=3,
+        look_interval_s=0.1,
+        drain_s_max=30,
+    )
+    report = await _played(plan, folder)
+    assert report.restarts == 2, report.line
 
 
 async def _played(plan: Plan, folder: Path) -> Report:

@@ -41,8 +41,7 @@ def logged(*facts: tuple[float, events.Event]) -> list[str]:
 
 
 def test_from_hand_to_hand() -> None:
-    lines = [*logged((3.25, TAKEN), (9.0, GIVEN), (9.1, TAKEN)), *logged((1.0, TAKEN), (3.0, GIVEN))]
-    gap = longest_gap(lines)
+    gap = longest_gap([logged((3.25, TAKEN), (9.0, GIVEN), (9.1, TAKEN)), logged((1.0, TAKEN), (3.0, GIVEN))])
     assert gap is not None
     assert gap.shard_id == "s"
     assert gap.length_s == pytest.approx(0.25)
@@ -50,7 +49,7 @@ def test_from_hand_to_hand() -> None:
 
 def test_a_release_and_a_passing_on_of_what_was_not_taken_count_from_the_first() -> None:
     released = events.LeaseReleased(pipeline="p", shard_id="s")
-    gap = longest_gap(logged((1.0, released), (1.5, GIVEN), (2.0, TAKEN)))
+    gap = longest_gap([logged((1.0, released), (1.5, GIVEN), (2.0, TAKEN))])
     assert gap is not None
     assert gap.length_s == pytest.approx(1.0)
 
@@ -58,12 +57,27 @@ def test_a_release_and_a_passing_on_of_what_was_not_taken_count_from_the_first()
 def test_children_are_nobodys_from_the_end_of_their_parent_on() -> None:
     ended = events.ShardClosed(pipeline="p", shard_id="parent", reason="ended", children=("s", "t"), abandoned=0)
     child = events.LeaseTaken(pipeline="p", shard_id="t", epoch=1, previous_owner=None)
-    gap = longest_gap(logged((1.0, ended), (1.1, TAKEN), (1.75, child)))
+    gap = longest_gap([logged((1.0, ended), (1.1, TAKEN), (1.75, child))])
     assert gap is not None
     assert gap.shard_id == "t"
     assert gap.length_s == pytest.approx(0.75)
 
 
+def test_who_logs_that_it_took_a_lease_before_the_other_logs_that_it_let_go_left_no_gap() -> None:
+    giving = logged((1.0, TAKEN), (3.01, GIVEN))
+    taking = logged((3.0, TAKEN), (20.0, GIVEN), (20.5, TAKEN))
+    gap = longest_gap([giving, taking])
+    assert gap is not None
+    assert gap.length_s == pytest.approx(0.5)
+
+
+def test_a_child_that_was_taken_before_the_end_of_its_parent_was_logged_left_no_gap() -> None:
+    ended = events.ShardClosed(pipeline="p", shard_id="parent", reason="ended", children=("s",), abandoned=0)
+    gap = longest_gap([logged((1.01, ended)), logged((1.0, TAKEN), (9.0, GIVEN), (9.25, TAKEN))])
+    assert gap is not None
+    assert gap.length_s == pytest.approx(0.25)
+
+
 def test_what_nobody_takes_any_more_does_not_count() -> None:
-    assert longest_gap(logged((1.0, TAKEN), (3.0, GIVEN))) is None
-    assert longest_gap(["not a line", ""]) is None
+    assert longest_gap([logged((1.0, TAKEN), (3.0, GIVEN))]) is None
+    assert longest_gap([["not a line", ""]]) is None

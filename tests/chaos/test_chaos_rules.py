@@ -124,12 +124,12 @@ def test_a_writer_inside_a_transaction_is_known_by_its_lock(tmp_path: Path) -> N
     with closing(sqlite3.connect(tmp_path / "a.db", isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE t (x)")
-        assert not holds_write_lock(os.getpid())
+        assert not holds_write_lock(os.getpid())  # noqa: TID251 - a process that lives
         connection.execute("BEGIN IMMEDIATE")
-        assert holds_write_lock(os.getpid())
+        assert holds_write_lock(os.getpid())  # noqa: TID251 - a process that lives
         assert not holds_write_lock(1)
         connection.execute("COMMIT")
-        assert not holds_write_lock(os.getpid())
+        assert not holds_write_lock(os.getpid())  # noqa: TID251 - a process that lives
 
 
 def test_who_waits_for_the_lock_does_not_hold_it() -> None:
@@ -228,5 +228,5 @@ def test_a_plan_tells_the_command_that_repeats_it() -> None:
     plan = Plan(seed=7, mode="graceful", store="redis", seconds=20, records=5000, shards=8, lease_duration_s=2.5)
     assert plan.command == (
         "PYTHONPATH=tests python -m chaos --store redis --mode graceful --seconds 20 --records 5000 --shards 8 "
-        "--lease-duration-s 2.5 --fault-interval-s 2 --seed 7"
+        "--workers 4 --lease-duration-s 2.5 --fault-interval-s 2 --failpoint-share 0 --seed 7"
     )

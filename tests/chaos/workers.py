@@ -14,16 +14,19 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
+from chaos.fatal import Failpoint, drawn
 from chaos.faults import Candidate, Fault, calm_s
 from chaos.journal import JOURNAL, LIFE
 from chaos.locks import holds_write_lock
 from chaos.plan import CREDENTIALS, PIPELINE, REGION, TABLE
 from streamflow.clock import thread_monotonic
+from streamflow.failpoints import VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +69,9 @@ class Life:
     process: Popen[bytes]
     log: Path
     fragile: bool
+    failpoint: Failpoint | None = None
+    alive_s: float = 0.0
+    """When it was last seen alive; only of one that kills itself."""
     at_work_s: float | None = None
     stopping: bool = False
     ended_s: float | None = None
@@ -100,8 +106,12 @@ class Workers:
     store_url: str
     lives: list[Life] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    _random: Random = field(init=False)
     exits: list[str] = field(default_factory=list)
     """Of workers that ended when nobody had told them to, and of those that did not end well: what they last said."""
+
+    def __post_init__(self) -> None:
+        self._random = Random(f"{self.plan.seed}/failpoints")
 
     @property
     def journal(self) -> Path:
@@ -128,7 +138,8 @@ class Workers:
             Candidate(
                 life=life.number,
                 paused=life.paused_s is not None,
-                seasoned=life.at_work_s is not None and life.at_work_s <= seasoned_s,
+                # One that dies by its own hand is nobody to rely on.
+                seasoned=life.failpoint is None and life.at_work_s is not None and life.at_work_s <= seasoned_s,
                 fragile=life.fragile and life.at_work_s is None,
             )
             for life in self.running()
@@ -142,15 +153,18 @@ class Workers:
     def start(self, slot: int) -> Life:
         number = len(self.lives)
         log = self.folder / f"{worker_id(number)}.log"
-        command = [sys.executable, "-m", "streamflow.cli.main", "run", "chaos.toml"]
+        before = [life for life in self.lives if life.slot == slot][-1:]
+        fragile = any(life.at_work_s is None for life in before)
+        failpoint = drawn(self._random, self.plan.failpoint_share) if before and not fragile else None
+        program = "streamflow.testing.failpoints" if failpoint else "streamflow.cli.main"
+        command = [sys.executable, "-m", program, "run", "chaos.toml"]
         command += ["--store", self.store_url, "--worker-id", worker_id(number)]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command, cwd=self.folder, env=self._environment(number), stdout=output, stderr=output
+                command, cwd=self.folder, env=self._environment(number, failpoint), stdout=output, stderr=output
             )
-        before = [life for life in self.lives if life.slot == slot][-1:]
-        fragile = any(life.at_work_s is None for life in before)
-        life = Life(number=number, slot=slot, process=process, log=log, fragile=fragile)
+        life = Life(number=number, slot=slot, process=process, log=log, fragile=fragile, failpoint=failpoint)
+        life.alive_s = thread_monotonic()
         self.lives.append(life)
         return life
 
@@ -196,17 +210,32 @@ class Workers:
         except subprocess.TimeoutExpired:
             life.process.kill()
             status = await to_thread.run_sync(life.process.wait)
-        life.ended_s = thread_monotonic()
         if status:
-            self._tell_exit(life, status)
+            self._collect(life)
+        life.ended_s = life.ended_s or thread_monotonic()
 
     def collect(self) -> list[Life]:
         """Those that ended although nobody had told them to."""
-        found = [life for life in self.running() if not life.stopping and life.process.poll() is not None]
-        for life in found:
-            life.ended_s = thread_monotonic()
-            self._tell_exit(life, life.process.returncode)
+        found = []
+        for life in self.running():
+            looked_s = thread_monotonic()
+            if life.stopping or life.process.poll() is None:
+                life.alive_s = looked_s
+                continue
+            found.append(life)
+            self._collect(life)
         return found
+
+    def _collect(self, life: Life) -> None:
+        """Of one that did not end as it was told to: by its own hand, where it was armed for that."""
+        life.ended_s = thread_monotonic()
+        if life.failpoint is None or life.process.returncode != -signal.SIGKILL:
+            self._tell_exit(life, life.process.returncode)
+            return
+        self._end_pause(life)
+        name, ended_s = life.failpoint.name, life.ended_s
+        fault = Fault(kind="kill", life=life.number, began_s=life.alive_s, ended_s=ended_s, failpoint=name)
+        self.faults.append(fault)
 
     async def wait_ready(self, life: Life) -> None:
         """Wait until its admin server says that it delivers, or it has ended."""
@@ -223,7 +252,7 @@ class Workers:
 
     # -- what it takes --------------------------------------------------------------------------------------------------
 
-    def _environment(self, number: int) -> dict[str, str]:
+    def _environment(self, number: int, failpoint: Failpoint | None) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         tests = str(Path(__file__).parents[1])
         return {
@@ -232,6 +261,7 @@ class Workers:
             "PYTHONPATH": os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])]),
             JOURNAL: str(self.journal),
             LIFE: str(number),
+            **({VARIABLE: failpoint.rule} if failpoint else {}),
         }
 
     def _tell_exit(self, life: Life, status: int) -> None:

@@ -133,7 +133,7 @@ class LogsItsToken(LogWriter):
 
 class BlocksTheLoop(LogWriter):
     async def write(self, batch: Batch) -> None:
-        time.sleep(0.06)  # noqa: ASYNC251 - the fault
+        time.sleep(0.06)  # noqa: ASYNC251, TID251 - the fault
         await super().write(batch)
 
 
@@ -257,7 +257,7 @@ async def leaks_a_task(settings: MemorySettings, context: SinkContext) -> AsyncI
 @asynccontextmanager
 async def leaks_a_thread(settings: MemorySettings, context: SinkContext) -> AsyncIterator[Writer]:
     await anyio.lowlevel.checkpoint()
-    threading.Thread(target=LEFT_BEHIND_ENDS.wait, daemon=True).start()
+    threading.Thread(target=LEFT_BEHIND_ENDS.wait, daemon=True).start()  # noqa: TID251 - beside the test
     yield LogWriter(target_of(settings))
 
 

@@ -63,7 +63,7 @@ def test_stores_in_two_threads_lose_no_update_of_each_other(tmp_path: Path) -> N
             assert row is not None
             return row.epoch
 
-    threads = [threading.Thread(target=anyio.run, args=(count_up,)) for _ in range(3)]
+    threads = [threading.Thread(target=anyio.run, args=(count_up,)) for _ in range(3)]  # noqa: TID251 - beside the test
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -10,8 +10,6 @@ import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
-from virtual import VirtualLoop
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -21,12 +19,23 @@ if TYPE_CHECKING:
 _CHUNK_BYTES = 256 * 1024
 
 
-class OfflineLoop(VirtualLoop):
-    """Connections, to whatever address, lead to the service."""
+class OfflineLoop(asyncio.SelectorEventLoop):
+    """asyncio's own loop, because its turns are part of the price, but time jumps to the next timer, and connections, to
+    whatever address, lead to the service.
+    """
 
     def __init__(self, answers: Answers) -> None:
         super().__init__()
         self._answers = answers
+        self._now = 1_000.0
+
+    def time(self) -> float:
+        return self._now
+
+    def _run_once(self) -> None:
+        if not self._ready and self._scheduled:  # type: ignore[attr-defined]
+            self._now = max(self._now, self._scheduled[0]._when)  # type: ignore[attr-defined]
+        super()._run_once()  # type: ignore[misc]
 
     async def getaddrinfo(self, host: Any, port: Any, **_: Any) -> list[Any]:
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", port))]
@@ -43,6 +52,19 @@ class OfflineLoop(VirtualLoop):
         transport = Connection(self, protocol, self._answers)
         protocol.connection_made(transport)
         return transport, protocol
+
+
+class OfflineClock:
+    """Wall time that follows the loop's. What it costs to read is not counted: a real clock is another function."""
+
+    def __init__(self, epoch_s: float) -> None:
+        self._epoch_s = epoch_s
+
+    def monotonic(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        return self._epoch_s + asyncio.get_running_loop().time()
 
 
 class Connection(asyncio.Transport):

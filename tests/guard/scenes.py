@@ -17,6 +17,7 @@ import anyio
 from aiobotocore.credentials import AioCredentials
 from prometheus_client import CollectorRegistry
 
+from guard.network import OfflineClock
 from guard.stream import CREATED_AT_S, REGION, STREAM_ARN
 from streamflow.aws.identity import Identity
 from streamflow.aws.wire import Endpoint, open_wire
@@ -41,7 +42,6 @@ from streamflow.rules.filters import compile_filters
 from streamflow.sources.dynamodb import DynamoDBSource
 from streamflow.sources.dynamodb_calls import StreamCalls
 from streamflow.stores.memory import MemoryStore
-from virtual import VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -95,7 +95,7 @@ def play(scene: Scene, observe: Observer, loop: OfflineLoop) -> None:
 
 async def _work(scene: Scene, observe: Observer) -> None:
     age_s = 0.0 if scene.caught_up else 3_600.0
-    clock = VirtualClock(CREATED_AT_S + age_s - anyio.current_time())
+    clock = OfflineClock(CREATED_AT_S + age_s - anyio.current_time())
     endpoint = Endpoint(
         url=f"http://{_HOST}",
         region=REGION,
@@ -109,7 +109,7 @@ async def _work(scene: Scene, observe: Observer) -> None:
         await Worker([await _flow(scene, source, clock, observe)]).run()
 
 
-async def _flow(scene: Scene, source: DynamoDBSource, clock: VirtualClock, observe: Observer) -> Flow:
+async def _flow(scene: Scene, source: DynamoDBSource, clock: OfflineClock, observe: Observer) -> Flow:
     async def deliver(batch: Batch) -> None:
         scene.look(batch)
 

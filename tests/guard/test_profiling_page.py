@@ -69,9 +69,14 @@ def test_the_page_has_the_commands_that_are_run_here() -> None:
     assert commands("What keeps it fast") == [budgets.ACCEPT]
 
 
-@pytest.mark.parametrize("name", ["batch", "idle_shard"])
-def test_a_breakdown_is_printed(name: str) -> None:
-    assert ".py:" in run(the_one_with(f"breakdown {name}"))
+def test_a_breakdown_is_printed() -> None:
+    assert ".py:" in run(the_one_with("breakdown batch"))
+
+
+def test_a_breakdown_of_memory_shows_lines() -> None:
+    heading, *lines = run(the_one_with("breakdown idle_shard")).splitlines()
+    assert heading.split() == ["bytes", "of", "an", "idle", "shard"]
+    assert [int(line.split()[0]) > 100 and ".py:" in line for line in lines[:3]] == [True] * 3
 
 
 def test_a_contender_is_profiled() -> None:

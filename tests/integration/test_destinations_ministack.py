@@ -6,9 +6,11 @@ import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+import anyio.lowlevel
 import boto3
 import pytest
 
+from cancelling import everywhere
 from discards import IDENTITY, discarded, record
 from outages import closed_port, reachable
 from streamflow.aws.session import open_aws
@@ -101,6 +103,18 @@ async def test_exactly_the_record_arrives(ministack: str, far: Far, arn: str) ->
         await destination.send(discarded([record(0), record(1)]))
     (found,) = far.received(arn)
     assert json.dumps(found) == json.dumps(expected(arn))
+
+
+@pytest.mark.parametrize("arn", [QUEUE, TOPIC, BUCKET])
+async def test_a_send_that_is_cancelled_can_be_sent_again(ministack: str, far: Far, arn: str) -> None:
+    far.create(arn)
+    batch = discarded([record(0), record(1)])
+    async with destination_at(ministack, arn) as destination:
+        assert await everywhere(lambda: destination.send(batch), anyio.lowlevel.checkpoint)
+        await destination.send(batch)
+    found = far.received(arn)
+    assert found
+    assert all(each == expected(arn) for each in found)
 
 
 async def test_a_repeated_send_leaves_one_object(ministack: str, far: Far) -> None:

@@ -186,6 +186,7 @@ async def test_a_pin_finds_what_is_written_after_it(ministack: str, dynamodb: An
     assert by_position[-1].keys["id"] == "order-2"
 
 
+@pytest.mark.fault("F46")
 async def test_a_disabled_stream_is_read_to_its_end(ministack: str, dynamodb: Any) -> None:
     create_table(dynamodb)
     put(dynamodb, 1)
@@ -201,6 +202,7 @@ async def test_a_disabled_stream_is_read_to_its_end(ministack: str, dynamodb: An
     assert page.ended
 
 
+@pytest.mark.fault("F45")
 async def test_a_table_created_again_has_another_stream(ministack: str, dynamodb: Any) -> None:
     create_table(dynamodb)
     async with source_of(ministack) as source:
@@ -221,6 +223,7 @@ async def test_what_cannot_be_read_is_explained(ministack: str, dynamodb: Any) -
             pass
 
 
+@pytest.mark.fault("F42")
 async def test_a_position_that_the_stream_never_had_is_no_empty_page(ministack: str, dynamodb: Any) -> None:
     create_table(dynamodb)
     put(dynamodb, 1)

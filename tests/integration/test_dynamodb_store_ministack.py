@@ -18,6 +18,7 @@ import orjson
 import pytest
 from botocore.exceptions import ClientError
 
+from cancelled_stores import check_leases, check_letters
 from outages import closed_port
 from streamflow.errors import StoreError, UnknownOutcomeError
 from streamflow.leases import STREAM_ROW, Gap, Lease, LeaseKey, LeaseLayout, LeaseState, WindowState
@@ -26,7 +27,7 @@ from streamflow.stores.dynamodb.store import DynamoDBStore, open_dynamodb_store,
 from streamflow.stores.dynamodb.store import dynamodb as plugin
 from streamflow.stores.dynamodb.url import parse_url
 from streamflow.testing.proxies import open_fault_proxy
-from streamflow.testing.store_contract.leases import LEASE, STREAM_ARN, LeaseStoreContract
+from streamflow.testing.store_contract.leases import GAPS, LEASE, STREAM_ARN, LeaseStoreContract
 from streamflow.testing.store_contract.letters import (
     DEAD,
     PARKED,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
     from streamflow.dead_letters import DeadLetter
 
-# Ten thousand rows, and as many letters, are the work of a real service in a server that is a toy.
+# Thousands of rows are the work of a real service in a server that is a toy.
 pytestmark = [pytest.mark.anyio, pytest.mark.integration, pytest.mark.timeout(300)]
 
 FIXTURES = sorted((Path(__file__).parents[1] / "fixtures" / "kcl").glob("*.json"))
@@ -75,13 +76,16 @@ async def rival(store: DynamoDBStore, url: str) -> AsyncIterator[DynamoDBStore]:
 
 class TestLeases(LeaseStoreContract):
     streams_max = 1
+    rows_many = 800  # each is a request of its own to write
+    row_many = replace(LEASE, gaps=GAPS)  # together more than the 1 MB of a page
 
     def first_version(self, lease: Lease) -> int:
         return 0
 
 
 class TestLetters(DeadLetterStoreContract):
-    letters_many = 2_000  # each is a request or more, and the server is slow
+    letters_many = 600  # each is a request or more, and the server is slow
+    rounds = 5  # what may come in between is made to happen below: "rivals at the worst moment"
 
 
 # --- the server ------------------------------------------------------------------------------------------------------
@@ -192,6 +196,7 @@ async def look(store: DynamoDBStore, key: LeaseKey = LEASE.key) -> Lease:
     return found
 
 
+@pytest.mark.fault("F59")
 @pytest.mark.parametrize("file", FIXTURES, ids=lambda file: file.stem)
 async def test_the_table_of_a_real_fleet_is_taken_over(file: Path, ministack: str, dynamodb: Any) -> None:
     tables = load(dynamodb, file)
@@ -399,6 +404,30 @@ async def test_a_damaged_row_is_told_whatever_is_done_with_it(counter: Any, mini
 # --- passing on ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F50")
+async def test_what_somebody_else_noted_in_a_row_stays_whatever_is_written(ministack: str, dynamodb: Any) -> None:
+    make_table(dynamodb)
+    async with open_dynamodb_store(url_of(ministack)) as store:
+        created = await store.create(LEASE)
+        assert created is not None
+        (key,) = rows_in(dynamodb)
+        noted = {"ticket": {"S": "OPS-1"}, "later": {"M": {"deep": {"NS": ["1"]}}}}
+        dynamodb.update_item(
+            TableName=TABLE,
+            Key={"leaseKey": {"S": key}},
+            UpdateExpression="SET ticket = :ticket, #later = :later",
+            ExpressionAttributeNames={"#later": "later"},
+            ExpressionAttributeValues={f":{name}": value for name, value in noted.items()},
+        )
+        row = await store.update(replace(created, owner="ours"), expected_version=created.version)
+        assert row is not None
+        row = await store.update(replace(row, checkpoint=Position.after("7")), expected_version=row.version)
+        assert row is not None
+        ended = replace(row, owner=None, state=LeaseState.ENDED, checkpoint=SHARD_END, children=("shardId-2",))
+        assert await store.update(ended, expected_version=row.version) is not None
+    assert {name: rows_in(dynamodb)[key][name] for name in noted} == noted
+
+
 async def test_a_lease_is_asked_for_and_passed_on(store: DynamoDBStore, rival: DynamoDBStore, dynamodb: Any) -> None:
     created = await store.create(replace(LEASE, owner="old"))
     assert created is not None
@@ -432,6 +461,7 @@ async def test_an_owner_that_does_not_know_it_was_asked_meets_a_conflict_and_goe
     await write(store, current)
 
 
+@pytest.mark.fault("F50")
 async def test_another_process_is_not_fooled_by_a_row_that_was_made_again(
     store: DynamoDBStore, rival: DynamoDBStore
 ) -> None:
@@ -450,6 +480,7 @@ async def test_another_process_is_not_fooled_by_a_row_that_was_made_again(
 # --- whose table it is -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F47")
 async def test_a_second_pipeline_or_stream_is_refused(ministack: str) -> None:
     async with open_dynamodb_store(url_of(ministack)) as store:
         assert await store.create(LEASE) is not None
@@ -466,6 +497,7 @@ async def test_a_second_pipeline_or_stream_is_refused(ministack: str) -> None:
             await store.list("other", STREAM_ARN)
 
 
+@pytest.mark.fault("F45")
 async def test_rows_of_an_earlier_stream_of_the_table_are_as_good_as_none(ministack: str, dynamodb: Any) -> None:
     row = replace(LEASE, checkpoint=Position.after("9"), owner="ours")
     async with open_dynamodb_store(url_of(ministack)) as store:
@@ -756,6 +788,7 @@ async def test_an_item_whose_first_letters_are_healed_meanwhile_has_all_of_its_o
 # --- the network -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F30")
 async def test_a_lost_answer_is_an_unknown_outcome_that_reading_settles(ministack: str) -> None:
     server = urlsplit(ministack)
     async with (
@@ -832,3 +865,13 @@ async def test_where_nobody_listens_nothing_was_written(ministack: str, monkeypa
     with pytest.raises(StoreError, match="store dynamodb://kcl-orders: no AWS credentials were found"):
         async with open_dynamodb_store(url_of(ministack)):
             pass
+
+
+# --- cancellation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("check", [check_leases, check_letters])
+async def test_a_call_that_is_cancelled_has_happened_or_not(
+    store: DynamoDBStore, check: Callable[[DynamoDBStore], Awaitable[None]]
+) -> None:
+    await check(store)

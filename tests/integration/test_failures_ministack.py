@@ -172,6 +172,7 @@ def check_nothing_lost(orders: Orders, failed: Failed) -> None:
             assert all(each["dynamodb"]["NewImage"]["note"]["S"] == NOTE for each in sent)
 
 
+@pytest.mark.fault("F26")
 @pytest.mark.parametrize("failed", [QUEUE, TOPIC, BUCKET], indirect=True)
 async def test_backlog_of_a_destination_that_was_down_is_delivered(
     ministack: str, failed: Failed, orders: Orders

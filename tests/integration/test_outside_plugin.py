@@ -244,6 +244,7 @@ ERRORS = {
 }
 
 
+@pytest.mark.fault("F4")
 def test_wrong_plugins_are_rows_with_their_errors(spoilt: Outside) -> None:
     rows = spoilt.plugins(status=1)
     assert {key: error for key, error in rows.items() if error is not None} == ERRORS
@@ -252,6 +253,7 @@ def test_wrong_plugins_are_rows_with_their_errors(spoilt: Outside) -> None:
     assert "BROKEN: plugin 'broken' of x-broken 1.0 cannot be loaded" in table
 
 
+@pytest.mark.fault("F4")
 def test_who_names_a_wrong_plugin_is_told_where_and_why(spoilt: Outside) -> None:
     errors = {name: error for (_, name), error in ERRORS.items()}
     tables = [f'[pipelines.{name}]\ntable = "orders"\nsink.type = "{name}"\n' for name in errors]
@@ -263,6 +265,7 @@ def test_who_names_a_wrong_plugin_is_told_where_and_why(spoilt: Outside) -> None
     ]
 
 
+@pytest.mark.fault("F4")
 def test_who_names_another_sink_is_not_disturbed(spoilt: Outside, orders: dict[str, str]) -> None:
     file = spoilt.pipeline("console")
     finished = spoilt.run("streamflow", "run", file, variables=orders)

@@ -39,6 +39,12 @@ EVENTS: tuple[events.Event, ...] = (
     events.DiscoveryFailed(pipeline="orders", code="LimitExceededException", message="slow down", retry_after_s=1.0),
     events.LeaseTaken(**_SHARD, epoch=1, previous_owner=None),
     events.ShardOpened(**_SHARD, start=TRIM_HORIZON, epoch=1),
+    events.ShardIsolated(**_SHARD, deaths=3, checkpoint=TRIM_HORIZON),
+    events.IsolationEnded(**_SHARD, records=100),
+    events.KillerHeld(**_SHARD, sequence_number="1", times=3),
+    events.CancellationIgnored(
+        **_SHARD, task="orders/shardId-1/delivery", where="app.py:7, handle", stack=("app.py:7, handle",), after_s=5.0
+    ),
     events.PageRead(
         pipeline="orders",
         shard_id="shardId-1",

@@ -102,25 +102,23 @@ def put(streams: LocalStreams, *ids: str) -> None:
         streams.put("orders", {"id": {"S": name}})
 
 
+@pytest.mark.fault("F27")
 @pytest.mark.integration
-@pytest.mark.parametrize("target", ["app.py:app", "orders.toml", "app:app"])
-def test_sigterm_drains_and_a_restart_continues_at_the_next_record(
-    target: str, folder: Path, local_streams: LocalStreams
-) -> None:
-    put(local_streams, "a", "b", "c")
-    with streamflow_run(folder, target) as process:
-        assert sorted(wait_for(folder, 3, process)) == ["a", "b", "c"]
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0, (folder / "log.txt").read_text()
-    put(local_streams, "d", "e")
-    with streamflow_run(folder, target) as process:
-        assert sorted(wait_for(folder, 5, process)) == ["a", "b", "c", "d", "e"]
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0, (folder / "log.txt").read_text()
-    assert sorted(journal(folder)) == ["a", "b", "c", "d", "e"]
+def test_sigterm_drains_and_a_restart_continues_at_the_next_record(folder: Path, local_streams: LocalStreams) -> None:
+    """However the pipeline is named: each way goes on where the one before it stopped."""
+    names = "abcdefg"
+    lives = (("app.py:app", signal.SIGTERM, 3), ("orders.toml", signal.SIGINT, 5), ("app:app", signal.SIGTERM, 7))
+    for target, number, count in lives:
+        put(local_streams, *names[len(journal(folder)) : count])
+        with streamflow_run(folder, target) as process:
+            assert sorted(wait_for(folder, count, process)) == list(names[:count])
+            process.send_signal(number)
+            assert process.wait(20) == 0, (folder / "log.txt").read_text()
+    assert sorted(journal(folder)) == list(names)
     assert "Traceback" not in (folder / "log.txt").read_text()
 
 
+@pytest.mark.fault("F28")
 @pytest.mark.integration
 def test_a_killed_worker_loses_nothing(folder: Path, local_streams: LocalStreams) -> None:
     put(local_streams, *"abc")
@@ -137,6 +135,7 @@ def test_a_killed_worker_loses_nothing(folder: Path, local_streams: LocalStreams
     assert len(journal(folder)) <= 9
 
 
+@pytest.mark.fault("F27")
 @pytest.mark.integration
 def test_a_second_signal_stops_at_once_and_says_what_will_repeat(folder: Path, local_streams: LocalStreams) -> None:
     stuck = "import anyio\n\nasync def deliver(batch):\n    open('started', 'w').close()\n    await anyio.sleep(3600)\n"
@@ -226,6 +225,7 @@ def test_boto3_writes_arrive(folder: Path, local_streams: LocalStreams) -> None:
     assert events == ["INSERT", "MODIFY", "REMOVE"]
 
 
+@pytest.mark.fault("F18")
 @pytest.mark.integration
 def test_a_handler_that_blocks_the_loop_is_named(folder: Path, local_streams: LocalStreams) -> None:
     blocking = "import time\n\nasync def deliver(batch):\n    time.sleep(1.5)\n    open('done', 'w').close()\n"

@@ -53,6 +53,7 @@ def admit(rule: Frontier, model: Model, lanes: Sequence[int | None], *, weight: 
 pages = st.lists(st.one_of(st.none(), st.integers(0, LANES - 1)), max_size=8)
 
 
+@pytest.mark.fault("F23")
 @given(st.data())
 def test_frontier_is_the_end_of_the_settled_prefix(data: st.DataObject) -> None:
     rule, model = Frontier(TRIM_HORIZON, lanes=LANES), Model()
@@ -94,6 +95,7 @@ def test_page_without_anything_to_settle_waits_for_what_is_older() -> None:
     assert rule.position == Position.after("3")
 
 
+@pytest.mark.fault("F6")
 def test_record_without_a_position_moves_the_frontier_nowhere() -> None:
     rule = Frontier(TRIM_HORIZON)
     rule.admit([record(1), Record(msgspec.Raw(b"{}"), SHARD)], [range(2)])

@@ -36,7 +36,8 @@ def read_from(log: PageLog, position: Position) -> list[int] | None:
         return None
     found: list[int] = []
     joined = True
-    while (page := log.page(number)) is not None:
+    while (entry := log.page(number)) is not None:
+        number, page = entry
         records = behind(page.records, position) if joined else page.records
         joined = False
         found += [int(each.sequence_number) for each in records]
@@ -74,7 +75,7 @@ def test_what_was_let_go_is_never_skipped(sizes: list[int], bytes_max: int, afte
 @given(SIZES, st.integers(1, 12))
 def test_no_more_than_the_limit_is_kept_beside_the_newest_page(sizes: list[int], bytes_max: int) -> None:
     log, _ = filled(sizes, bytes_max)
-    pages = [page for number in range(len(sizes)) if (page := log.page(number)) is not None]
+    pages = list(dict(entry for number in range(len(sizes)) if (entry := log.page(number)) is not None).values())
     assert sum(page.bytes for page in pages[:-1]) + pages[-1].bytes <= max(bytes_max, pages[-1].bytes)
     assert log.page(len(sizes) - 1) is not None
     assert log.page(len(sizes)) is None
@@ -91,3 +92,12 @@ def test_whoever_is_before_the_first_record_reads_apart(sizes: list[int], start:
 def test_whoever_is_at_the_tip_reads_next(sizes: list[int]) -> None:
     log, _ = filled(sizes, 3)
     assert log.number_at(log.tip) == log.next_number == len(sizes)
+
+
+@given(SIZES, st.integers(1, 12))
+def test_whoever_comes_seldom_is_done_with_all_empty_pages_at_once(sizes: list[int], bytes_max: int) -> None:
+    log, _ = filled(sizes, bytes_max)
+    with_records = sum(size > 0 for size in sizes)
+    held = dict(entry for number in range(len(sizes)) if (entry := log.page(number)) is not None)
+    assert len(held) <= with_records + 1
+    assert [number for number, page in held.items() if not page.records] in ([], [len(sizes) - 1])

@@ -78,6 +78,7 @@ def test_an_image_in_plain_json_is_the_item_in_native_python(item: dict[str, Any
     assert with_sets(exact(found), {"M": expected}) == plain(native_item(expected))
 
 
+@pytest.mark.fault("F10")
 @pytest.mark.parametrize(
     ("number", "written"),
     [

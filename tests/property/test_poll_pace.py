@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,6 +63,7 @@ def test_a_shard_that_had_records_lately_is_polled_at_the_interval(
     assert empty_delay_s(pace, share * pace.patience_s, shards, phase) == pace.interval_s
 
 
+@pytest.mark.fault("F53")
 @given(PACES, st.integers(1, 2_000))
 def test_idle_shards_of_a_fleet_are_polled_no_more_often_than_they_may_be(pace: PollPace, shards: int) -> None:
     most = math.inf if pace.idle_polls_per_s_max is None else pace.idle_polls_per_s_max

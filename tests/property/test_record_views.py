@@ -175,6 +175,7 @@ def test_a_damaged_envelope_is_malformed_and_quotes_nothing(damage: dict[str, An
     touch_everything(record(orjson.dumps(inner)))
 
 
+@pytest.mark.fault("F7")
 @given(st.data())
 def test_damaged_bytes_are_malformed_and_quote_nothing(data: st.DataObject) -> None:
     json = orjson.dumps(change(Keys={"id": {"S": SECRET}}, NewImage={SECRET: {"N": "1"}}))
@@ -183,6 +184,7 @@ def test_damaged_bytes_are_malformed_and_quote_nothing(data: st.DataObject) -> N
     touch_everything(record(json[:start] + data.draw(st.binary(max_size=3)) + json[end:]))
 
 
+@pytest.mark.fault("F9")
 @pytest.mark.parametrize("text", ["NaN", "sNaN", "Infinity", "-Infinity", "inf", SECRET, "", "1" * 401])
 @pytest.mark.parametrize("treatment", ["decimal", "int_float"])
 def test_what_is_no_number_in_dynamodb_is_malformed(text: str, treatment: Any) -> None:

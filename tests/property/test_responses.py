@@ -64,6 +64,7 @@ def test_all_reported_numbers_of_the_batch_are_passed_on(reported: list[str]) ->
     assert meaning.sequence_numbers == tuple(reported)
 
 
+@pytest.mark.fault("F22")
 @given(st.lists(st.sampled_from(NUMBERS)), json_values, st.lists(st.sampled_from(NUMBERS)))
 def test_one_unusable_entry_fails_the_whole_batch(before: list[str], unusable: object, after: list[str]) -> None:
     failures: list[object] = [{"itemIdentifier": number} for number in before]

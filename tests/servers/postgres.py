@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-import secrets
+import secrets  # noqa: TID251 - names that no other run has
 import shutil
 import signal
 import subprocess

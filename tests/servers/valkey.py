@@ -6,7 +6,7 @@ A conftest imports the fixtures that its tests use.
 
 from __future__ import annotations
 
-import secrets
+import secrets  # noqa: TID251 - names that no other run has
 import socket
 import subprocess
 import tempfile

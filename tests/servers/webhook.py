@@ -83,7 +83,7 @@ def running_webhook(tls: ssl.SSLContext | None = None) -> Iterator[Webhook]:
         await stop.wait()
         await runner.cleanup()
 
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), name="webhook", daemon=True)
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), name="webhook", daemon=True)  # noqa: TID251 - beside the test
     thread.start()
     assert ready.wait(10), "the webhook did not start"
     try:

@@ -21,7 +21,7 @@ from streamflow.middleware.chain import compose
 from streamflow.pipeline import PipelineOptions
 from streamflow.testing.faults import EmptyPage
 from streamflow.testing.memory_source import MemoryShardReader
-from virtual import VirtualLoop
+from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 class BrokenText(Exception):  # noqa: N818 - what a user may have
@@ -156,6 +156,7 @@ async def test_error_whose_text_fails_holds_no_record(on_poison: str) -> None:
     assert await kept(world, "parked" if on_poison == "park_key" else "dead") == [("bad", 1)]
 
 
+@pytest.mark.fault("F21", "F22")
 @pytest.mark.parametrize("named", [[{"itemIdentifier": "1"}], [["1"]], [1], [None], "12", ["1", "2"]])
 async def test_partial_failure_that_names_nonsense_is_a_failed_batch(named: Any) -> None:
     world = World(shards=1)
@@ -353,6 +354,7 @@ DEEP = b'{"x":' * 3_000 + b"1" + b"}" * 3_000
 DEEP_KEYS = b'{"id":' * 300 + b"1" + b"}" * 300
 
 
+@pytest.mark.fault("F6", "F7", "F11")
 @pytest.mark.parametrize(
     "options",
     [
@@ -486,6 +488,7 @@ async def test_state_beyond_its_limit_left_by_a_part_of_a_batch_blocks_no_record
 # --- what else a user may do -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F60")
 async def test_handler_that_takes_records_out_of_its_batch_loses_none() -> None:
     world = World(shards=1)
     failed: list[bool] = []

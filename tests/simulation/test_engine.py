@@ -14,7 +14,7 @@ from streamflow.errors import PartialFailure, RequestRefusedError, SourceError, 
 from streamflow.leases import STREAM_ROW, LeaseState
 from streamflow.positions import PositionKind
 from streamflow.testing.memory_source import MemorySource
-from virtual import VirtualLoop
+from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 KEYS = [f"k{number}" for number in range(12)]
@@ -161,6 +161,7 @@ async def test_a_failing_batch_comes_again_and_pins_the_checkpoint() -> None:
     assert [event.attempt for event in world.of(events.BatchFailed)] == [1, 2]
 
 
+@pytest.mark.fault("F23")
 async def test_a_partial_failure_repeats_from_the_first_failed_record_on() -> None:
     world = World(shards=1)
     seen: list[int] = []
@@ -178,6 +179,7 @@ async def test_a_partial_failure_repeats_from_the_first_failed_record_on() -> No
     assert sum(event.delivered for event in world.of(events.BatchDelivered)) == 12
 
 
+@pytest.mark.fault("F16")
 async def test_a_handler_that_takes_too_long_is_cancelled_and_retried() -> None:
     world = World(shards=1)
 
@@ -193,6 +195,7 @@ async def test_a_handler_that_takes_too_long_is_cancelled_and_retried() -> None:
     assert type(failed.error).__name__ == "HandlerTimeoutError"
 
 
+@pytest.mark.fault("F27")
 async def test_a_stop_in_the_middle_of_a_checkpoint_stores_and_releases_all_the_same() -> None:
     world = World(shards=1)
     async with world.working(checkpoint_interval_s=0) as worker:
@@ -231,6 +234,7 @@ async def test_a_stop_waits_for_the_batch_in_flight() -> None:
     assert world.of(events.PipelineStopped)[0].drained
 
 
+@pytest.mark.fault("F27")
 async def test_a_batch_that_outlives_the_drain_is_given_up_and_named() -> None:
     world = World(shards=1)
 
@@ -261,6 +265,7 @@ async def test_a_batch_that_keeps_failing_does_not_hold_up_a_stop() -> None:
     assert anyio.current_time() - started < 32
 
 
+@pytest.mark.fault("F32")
 async def test_a_throttled_reader_backs_off_and_loses_nothing() -> None:
     world = World(shards=1)
     world.controls.fail_next("GetRecords", code="LimitExceededException", times=5)
@@ -272,6 +277,7 @@ async def test_a_throttled_reader_backs_off_and_loses_nothing() -> None:
     assert sorted(world.deliveries) == sorted(world.written)
 
 
+@pytest.mark.fault("F25")
 async def test_expired_iterators_are_routine() -> None:
     world = World(shards=1)
     async with world.working():
@@ -295,6 +301,7 @@ async def test_children_that_are_listed_late_are_found() -> None:
     assert {row.state for row in (await world.rows()).values()} == {LeaseState.ACTIVE, LeaseState.ENDED}
 
 
+@pytest.mark.fault("F54")
 async def test_one_shard_that_cannot_be_asked_about_keeps_no_other_waiting() -> None:
     world = World(shards=3, tables={"children_delay_s": 5.0})
     refused = min(world.controls.shard_ids("orders"))
@@ -319,6 +326,7 @@ async def test_one_shard_that_cannot_be_asked_about_keeps_no_other_waiting() -> 
     assert world.of(events.DiscoveryFailed)
 
 
+@pytest.mark.fault("F46")
 async def test_a_disabled_stream_is_read_to_its_end_and_then_the_run_ends() -> None:
     world = World(shards=3)
     world.write(*KEYS)
@@ -330,6 +338,7 @@ async def test_a_disabled_stream_is_read_to_its_end_and_then_the_run_ends() -> N
     assert world.of(events.StreamEnded)
 
 
+@pytest.mark.fault("F42")
 async def test_trimmed_records_stop_the_pipeline_and_say_what_to_do() -> None:
     world = World(shards=1)
     world.write(*KEYS)
@@ -345,6 +354,7 @@ async def test_trimmed_records_stop_the_pipeline_and_say_what_to_do() -> None:
     assert ("later", 1) not in world.deliveries
 
 
+@pytest.mark.fault("F42")
 async def test_trimmed_records_leave_a_gap_in_the_lease_where_the_pipeline_goes_on() -> None:
     world = World(shards=1)
     world.write(*KEYS)
@@ -359,6 +369,7 @@ async def test_trimmed_records_leave_a_gap_in_the_lease_where_the_pipeline_goes_
     assert len(row.gaps) == 1
 
 
+@pytest.mark.fault("F30")
 async def test_a_lost_answer_of_a_checkpoint_is_recognised_as_our_own_write() -> None:
     world = World(shards=1)
     async with world.working():
@@ -372,6 +383,7 @@ async def test_a_lost_answer_of_a_checkpoint_is_recognised_as_our_own_write() ->
     assert sorted(world.deliveries) == sorted(world.written)
 
 
+@pytest.mark.fault("F30")
 async def test_a_lost_request_of_a_checkpoint_is_repeated() -> None:
     world = World(shards=1)
     async with world.working():
@@ -383,6 +395,7 @@ async def test_a_lost_request_of_a_checkpoint_is_repeated() -> None:
     assert row.checkpoint.kind is PositionKind.AFTER_SEQUENCE_NUMBER
 
 
+@pytest.mark.fault("F50")
 async def test_a_lease_that_somebody_else_wrote_is_given_up_without_a_word_to_the_store() -> None:
     world = World(shards=1)
     async with world.working():
@@ -411,6 +424,7 @@ async def test_a_stream_row_removed_by_hand_is_restored_without_a_new_start() ->
     world.check_order()
 
 
+@pytest.mark.fault("F49")
 async def test_leases_that_vanish_altogether_are_reported_and_not_begun_anew() -> None:
     world = World(shards=1)
     async with world.working(starting_position="LATEST"):
@@ -422,6 +436,7 @@ async def test_leases_that_vanish_altogether_are_reported_and_not_begun_anew() -
         assert await world.rows() == {}
 
 
+@pytest.mark.fault("F39")
 async def test_a_store_that_fails_stops_dispatching_before_anybody_else_may_own_the_shard() -> None:
     world = World(shards=1)
     async with world.working():
@@ -459,6 +474,7 @@ async def test_a_second_worker_takes_over_when_the_first_falls_silent() -> None:
     assert len(first) == world.shards
 
 
+@pytest.mark.fault("F48")
 async def test_a_restart_under_the_same_id_continues_at_once() -> None:
     world = World()
     async with anyio.create_task_group() as tasks:
@@ -473,6 +489,7 @@ async def test_a_restart_under_the_same_id_continues_at_once() -> None:
         await world.until(world.everything_delivered, within_s=1)
 
 
+@pytest.mark.fault("F25")
 async def test_read_ahead_stays_within_its_bound_plus_a_page() -> None:
     world = World(shards=1)
     gate = anyio.Event()
@@ -554,6 +571,7 @@ async def test_the_batching_window_collects_several_polls() -> None:
     assert [len(batch) for batch in world.batches] == [3]
 
 
+@pytest.mark.fault("F33")
 async def test_a_request_that_the_service_refuses_ends_the_run() -> None:
     world = World(shards=1)
     world.controls.fail_next("GetRecords", code="ValidationException")

@@ -12,7 +12,7 @@ import pytest
 from streamflow import events
 from streamflow.dead_letters import LetterQuery
 from streamflow.errors import DestinationError, EventTooLargeError
-from virtual import VirtualLoop
+from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ PARK = {"on_poison": "park_key", "maximum_retry_attempts": 1}
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 @dataclass
@@ -56,6 +56,7 @@ async def kept(world: World, drawer: Drawer) -> list[tuple[str, int]]:
 # --- parked items ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F14")
 async def test_poison_item_is_set_aside_with_its_later_changes_while_others_go_on() -> None:
     world = World(shards=1)
     poison = Poison(world, {"bad"})
@@ -151,6 +152,7 @@ class Flaky:
         self.discarded.append(discarded)
 
 
+@pytest.mark.fault("F26")
 async def test_failing_destination_holds_the_checkpoint_until_it_is_back() -> None:
     world = World(shards=1)
     flaky = Flaky()
@@ -216,6 +218,7 @@ async def test_blocking_on_poison_never_gives_up() -> None:
         await world.until(world.everything_delivered)
 
 
+@pytest.mark.fault("F12")
 async def test_record_too_large_for_an_event_never_reaches_a_lambda_function() -> None:
     world = World(shards=1, event_bytes_max=1_000)
     world.controls.put("orders", {"id": {"S": "big"}, "version": {"N": "1"}, "text": {"S": "x" * 2_000}})
@@ -230,6 +233,7 @@ async def test_record_too_large_for_an_event_never_reaches_a_lambda_function() -
     assert letter.invoke_count == 3
 
 
+@pytest.mark.fault("F6")
 async def test_record_that_cannot_be_read_is_given_up_like_any_other_and_kept_as_it_is() -> None:
     world = World(shards=1)
     world.write("a", "broken", "b")

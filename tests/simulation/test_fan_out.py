@@ -13,8 +13,9 @@ import pytest
 from streamflow import events
 from streamflow.engine.worker import Worker
 from streamflow.leases import STREAM_ROW
+from streamflow.positions import TRIM_HORIZON
 from streamflow.sources.shared import SharedSource
-from virtual import VirtualLoop
+from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 @dataclass
@@ -156,6 +157,22 @@ async def test_idle_branches_poll_as_often_as_one() -> None:
         assert fan.source.reads - before <= 60 * 4 + 4
 
 
+async def test_a_branch_that_polls_seldom_is_not_held_up_by_the_empty_pages_of_one_that_polls_often() -> None:
+    """Seed 40 of the small world: it took one of them at each of its polls, and saw no record for half an hour."""
+    world = World(shards=1)
+    shared = SharedSource(world.source(), log_bytes_max=1 << 20)
+    (shard,) = (await shared.shards()).values()
+    async with shared.open(shard, TRIM_HORIZON) as often, shared.open(shard, TRIM_HORIZON) as seldom:
+        await often.read(records_max=10)
+        await seldom.read(records_max=10)
+        for _ in range(100):
+            await often.read(records_max=10)
+        world.write("a")
+        assert len((await often.read(records_max=10)).records) == 1
+        assert len((await seldom.read(records_max=10)).records) == 1
+
+
+@pytest.mark.fault("F60")
 async def test_two_branches_never_share_a_decoded_record() -> None:
     world = World(shards=1)
     left, right = Branch(), Branch()

@@ -13,7 +13,7 @@ import pytest
 from streamflow import events
 from streamflow.positions import Position
 from streamflow.rules.responses import accept_response
-from virtual import VirtualLoop
+from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ HUGE = 2_000  # entries
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 # --- the table -------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from streamflow.batches import Batch  # noqa: TC001 - handlers are inspected
 from streamflow.errors import PartialFailure
-from virtual import VirtualLoop
+from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
 pytestmark = pytest.mark.anyio
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 class History:
@@ -89,7 +89,7 @@ class History:
         self.world.store.lose_answers = self.world.store.lose_requests = 0
 
 
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", range(40))
 async def test_random_history(seed: int) -> None:
     history = History(seed)
     world = history.world

@@ -22,7 +22,7 @@ from streamflow.middleware.chain import compose
 from streamflow.middleware.drop import drop
 from streamflow.pipeline import PipelineOptions
 from streamflow.records import Record, Shard
-from virtual import VirtualLoop
+from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ PARK = {"on_poison": "park_key", "maximum_retry_attempts": 1}
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 # --- letters, and a redrive of them ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import pytest
 from streamflow import events
 from streamflow.errors import FencedError, PartialFailure, UnaccountedRecordsError
 from streamflow.failures import RecordFailure, RecordsFailedError
-from virtual import VirtualLoop
+from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 def key_of(record: Record) -> str:
@@ -64,6 +64,7 @@ class PickySink:
             raise RecordsFailedError(failures)
 
 
+@pytest.mark.fault("F12")
 async def test_what_a_sink_refuses_is_dead_lettered_at_once_and_the_rest_is_written_once() -> None:
     world = World(shards=1)
     sink = PickySink(world, frozenset({"poison"}))
@@ -144,6 +145,7 @@ async def test_a_record_that_a_layer_hid_from_the_sink_fails_the_batch_although_
     assert world.of(events.RecordsDiscarded) == []
 
 
+@pytest.mark.fault("F22")
 async def test_a_failure_of_a_record_that_is_not_in_the_batch_fails_all_of_it() -> None:
     world = World(shards=1)
     seen: list[Record] = []
@@ -273,6 +275,7 @@ async def test_records_that_a_filter_left_out_move_the_sinks_checkpoint() -> Non
     assert target.rows == [("a", 1)]
 
 
+@pytest.mark.fault("F29")
 async def test_a_zombie_is_fenced_and_stops() -> None:
     world = World(shards=1)
     target = TransactionalTarget()

@@ -18,7 +18,7 @@ from streamflow.errors import ConfigError, LambdaFunctionError, SinkBusyError
 from streamflow.observe.progress import Progress
 from streamflow.pipeline import App, Pipeline
 from streamflow.rules.responses import read_response
-from virtual import VirtualLoop
+from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ IDENTITY = MappingIdentity(
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 def name_of(record: Record) -> str:
@@ -130,6 +130,7 @@ class Mapping:
         return self.progress.snapshot().pipelines[0].last_processing_result
 
 
+@pytest.mark.fault("F14")
 async def test_vector_01_a_record_that_always_raises_is_given_up_after_its_retries() -> None:
     mapping = Mapping({"maximum_retry_attempts": 1}, raises="1")
     await mapping.run("1")
@@ -149,6 +150,7 @@ async def test_vector_02_no_retries_means_one_invocation() -> None:
     assert mapping.destination.told() == [("1", 1)]
 
 
+@pytest.mark.fault("F14")
 async def test_vector_03_bisect_goes_depth_first_with_fresh_retries() -> None:
     mapping = Mapping({"maximum_retry_attempts": 1, "bisect_batch_on_function_error": True}, raises="2")
     await mapping.run("1234")
@@ -184,6 +186,7 @@ async def test_vector_06_partial_failure_gives_the_suffix_retries_of_its_own() -
     assert mapping.destination.told() == [("6", 4)]
 
 
+@pytest.mark.fault("F22")
 @pytest.mark.parametrize(
     "entry", [{"itemIdentifier": "123"}, {"itemIdentifier": ""}, {"itemIdentifier": None}, {"foo": 1}]
 )
@@ -364,6 +367,7 @@ async def test_vector_20_child_waits_until_its_parent_is_finished() -> None:
         await world.until(lambda: {"2", "3"} <= set("".join(mapping.invocations)), within_s=200)
 
 
+@pytest.mark.fault("F47")
 def test_vector_21_two_mappings_of_one_identity_are_refused() -> None:
     """Of the control plane's vector, what a declaration can say: the name is the identity that a function is in Lambda."""
 
@@ -377,6 +381,7 @@ def test_vector_21_two_mappings_of_one_identity_are_refused() -> None:
     assert len(App(pipelines=tuple(pipelines[1:])).pipelines) == 2
 
 
+@pytest.mark.fault("F5")
 async def test_vector_22_update_keeps_the_checkpoint_and_cleared_filters_let_all_pass() -> None:
     """Of the control plane's vector, what a restart with other options does."""
     mapping = Mapping({"filters": ('{"eventName": ["REMOVE"]}',)})

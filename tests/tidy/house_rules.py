@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # A room is a module or a folder directly below streamflow/. Imports point to a lower level.
 LEVELS: dict[str, int] = {
     "records": 0, "batches": 0, "positions": 0, "attributes": 0, "leases": 0, "dead_letters": 0, "errors": 0,
-    "clock": 0, "deadlines": 0, "targets": 0, "payloads": 0, "failures": 0,
+    "clock": 0, "deadlines": 0, "targets": 0, "payloads": 0, "failures": 0, "failpoints": 0,
     "events": 1, "protocols": 1,
     "rules": 2, "sdk": 2, "declaration": 2, "pipeline": 2,
     "aws": 3, "sources": 3, "stores": 3, "sinks": 3, "handlers": 3, "middleware": 3, "destinations": 3, "observe": 3,

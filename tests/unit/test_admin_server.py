@@ -78,6 +78,13 @@ async def opened(host: str = "127.0.0.1", *, status: bool = True, **options: Any
         yield admin
 
 
+async def test_what_a_client_sends_wrongly_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    wrong = f"GET /metrics HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\x01\r\n\r\n"
+    async with opened(token=SecretStr(TOKEN)) as admin:
+        assert (await admin.raw(wrong.encode())).startswith(b"HTTP/1.0 400 ")
+    assert caplog.records == []
+
+
 # --- pages -----------------------------------------------------------------------------------------------------------
 
 
@@ -143,6 +150,7 @@ class Probe:
         yield from self.metrics.collect()
 
 
+@pytest.mark.fault("F55")
 async def test_a_scrape_with_a_thousand_shards_is_rendered_off_the_loop_thread() -> None:
     async with opened() as admin:
         metrics = Metrics(CollectorRegistry())
@@ -173,6 +181,7 @@ class Slow:
         yield from families
 
 
+@pytest.mark.fault("F55")
 async def test_events_go_on_during_a_scrape() -> None:
     answers: list[tuple[int, str, dict[str, str]]] = []
     async with opened() as admin, anyio.create_task_group() as tasks:
@@ -241,12 +250,14 @@ async def test_beyond_loopback_any_name_is_served() -> None:
         assert (await admin.ask("/livez", headers={"Host": "pod-7.example"}))[0] == 200
 
 
+@pytest.mark.fault("F56")
 async def test_a_body_is_refused_unread() -> None:
     async with opened() as admin:
         answer = await admin.raw(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\nx")
     assert answer.split(b" ")[1] == b"413"
 
 
+@pytest.mark.fault("F56")
 @pytest.mark.parametrize(
     "headers", [b"X: " + b"x" * 20_000 + b"\r\n", b"".join(b"X-%d: x\r\n" % number for number in range(500))]
 )
@@ -362,6 +373,7 @@ def test_the_token_is_in_no_text_of_the_options() -> None:
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F56")
 async def test_connections_beyond_the_limit_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
     async with opened() as admin:
@@ -376,6 +388,7 @@ async def test_connections_beyond_the_limit_are_closed_at_once(monkeypatch: pyte
                 assert (await first.receive()).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.fault("F56")
 async def test_a_client_that_never_finishes_its_headers_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "CONNECTION_LIFE_S", 0.05)
     async with opened() as admin:
@@ -429,3 +442,24 @@ async def test_ipv6_loopback_is_served_where_the_machine_has_it() -> None:
     async with opened("::1") as admin:
         assert admin.url.startswith("http://[::1]:")
         assert (await admin.ask("/livez"))[0] == 200
+
+
+async def test_who_asks_for_metrics_soon_after_somebody_else_gets_the_same_page(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with opened() as admin:
+        Metrics(admin.registry)(STARTED)
+        before = await admin.ask("/metrics")
+        admin.registry.unregister(next(iter(admin.registry._collector_to_names)))
+        after = await admin.ask("/metrics")
+        assert after[1] == before[1]
+        monkeypatch.setattr(server, "PAGE_AGE_S_MAX", 0.0)
+        assert (await admin.ask("/metrics"))[1] != before[1]
+
+
+async def test_the_page_of_metrics_is_in_the_form_that_is_asked_for() -> None:
+    async with opened() as admin:
+        Metrics(admin.registry)(STARTED)
+        await admin.ask("/metrics")
+        _, text, _ = await admin.ask("/metrics", headers={"Accept": "application/openmetrics-text;version=1.0.0"})
+    assert text.endswith("# EOF\n")

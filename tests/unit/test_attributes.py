@@ -10,6 +10,7 @@ import pytest
 from streamflow.attributes import native_item
 
 
+@pytest.mark.fault("F9")
 def test_38_digits_and_the_widest_exponents_are_exact() -> None:
     texts = [
         "1234567890" * 3 + "12345678",
@@ -46,6 +47,7 @@ def test_an_attribute_may_be_named_like_a_type() -> None:
     }
 
 
+@pytest.mark.fault("F6")
 @pytest.mark.parametrize(
     "value",
     [
@@ -82,6 +84,7 @@ def test_what_is_no_attribute_value_is_refused_without_quoting_it(value: Any, nu
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.fault("F11")
 def test_nesting_far_beyond_dynamodbs_32_levels_is_an_error_and_no_crash() -> None:
     value: dict[str, Any] = {"S": "deep"}
     for _ in range(5_000):

@@ -111,6 +111,7 @@ def test_what_happens_on_the_way_is_explained(error: Exception, expected: type[S
     assert found.code
 
 
+@pytest.mark.fault("F35")
 def test_an_unexpected_error_is_transient_and_keeps_its_text_to_itself() -> None:
     found = translate(RuntimeError("item data"))
     assert type(found) is SourceError

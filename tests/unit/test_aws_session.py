@@ -10,7 +10,7 @@ import botocore.exceptions as botocore_errors
 import pytest
 from aiohttp import web
 
-from scripted_aws import Received, isolate, json_answer, refusal, serving
+from scripted_aws import Received, isolate, json_answer, raw_server, refusal, serving
 from streamflow.aws.errors import translate
 from streamflow.aws.identity import session_name
 from streamflow.aws.session import open_aws
@@ -138,6 +138,7 @@ async def test_the_role_is_assumed_for_hot_and_cold_calls() -> None:
     assert hot.headers["X-Amz-Security-Token"] == cold.headers["X-Amz-Security-Token"] == "token1"
 
 
+@pytest.mark.fault("F34")
 async def test_the_roles_credentials_are_refreshed_before_they_expire() -> None:
     sts = RoleServer(60, 3600)  # the first are good for a minute more, and are replaced all the same
     async with serving(sts) as server:
@@ -181,6 +182,7 @@ async def test_a_cold_calls_error_reads_like_that_of_a_hot_one() -> None:
     assert isinstance(translate(caught.value), NotFoundError)
 
 
+@pytest.mark.fault("F31")
 async def test_a_cold_call_may_be_told_not_to_repeat() -> None:
     async with serving(lambda _: refusal("InternalServerError", status=500)) as server:
         options = AwsOptions(region="eu-west-1", endpoint_url=server.url)
@@ -189,6 +191,48 @@ async def test_a_cold_call_may_be_told_not_to_repeat() -> None:
                 await client.list_tables()
     assert type(translate(caught.value)) is SourceError
     assert len(server.received) == 1
+
+
+@pytest.mark.fault("F35")
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b'{"Item":{"id":{"S":', {}),
+        (b"", {}),
+        (b"<html>busy</html>", {}),
+        (b"[]", {}),
+        (b'{"Item":' * 3_000, {}),
+        (b'{"Item":{"id":{"S":"\xff"}}}', {}),
+        (b'{"Item":{}}', {"x-amz-crc32": "1"}),
+    ],
+    ids=["cut", "empty", "page", "list", "deep", "no text", "checksum"],
+)
+async def test_what_is_no_answer_of_the_service_is_no_empty_answer(body: bytes, headers: dict[str, str]) -> None:
+    answer = web.Response(body=body, content_type="application/x-amz-json-1.0", headers=headers)
+    async with serving(lambda _: answer) as server:
+        options = AwsOptions(region="eu-west-1", endpoint_url=server.url)
+        async with open_aws(options) as aws, aws.client("dynamodb", attempts_max=1) as client:
+            with pytest.raises((SourceError, UnicodeDecodeError)) as caught:
+                await client.get_item(TableName="orders", Key={"id": {"S": "1"}})
+    assert translate(caught.value).code == "CorruptAnswer"
+
+
+@pytest.mark.fault("F35")
+async def test_an_answer_to_a_cold_call_that_is_no_http_is_told_without_quoting_it() -> None:
+    async with raw_server(b'{"Items":["secret"]}\r\n\r\n') as (port, _):
+        options = AwsOptions(region="eu-west-1", endpoint_url=f"http://127.0.0.1:{port}")
+        async with open_aws(options) as aws, aws.client("dynamodb", attempts_max=1) as client:
+            with pytest.raises(botocore_errors.HTTPClientError) as caught:
+                await client.list_tables()
+    assert str(translate(caught.value)) == "the service sent an answer that is no HTTP"
+
+
+async def test_an_operation_that_answers_nothing_may_answer_with_nothing() -> None:
+    answer = web.Response(body=b"", content_type="application/x-amz-json-1.0")
+    async with serving(lambda _: answer) as server:
+        options = AwsOptions(region="eu-west-1", endpoint_url=server.url)
+        async with open_aws(options) as aws, aws.client("sqs", attempts_max=1) as client:
+            await client.delete_message(QueueUrl=f"{server.url}/1/q", ReceiptHandle="r")
 
 
 async def test_clients_to_come_use_the_keys_that_are_found_after_the_old_ones_expired(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import math
+import socket
 import ssl
+import threading
 import zlib
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -19,6 +22,7 @@ from scripted_aws import Received, ScriptedServer, isolate, json_answer, raw_ser
 from streamflow.aws.session import open_aws
 from streamflow.errors import AccessDeniedError, ConfigError, SourceError, ThrottledError
 from streamflow.pipeline import AwsOptions
+from streamflow.testing.proxies import open_fault_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -118,6 +122,7 @@ def clock_guard(received: Received) -> web.Response:
     return json_answer({}, Date=date)
 
 
+@pytest.mark.fault("F34")
 @pytest.mark.parametrize("hours_off", [-2, 3])
 async def test_a_wrong_clock_is_corrected_once_and_stays_corrected(hours_off: int) -> None:
     clock = FixedClock((NOW + timedelta(hours=hours_off)).timestamp())
@@ -138,6 +143,7 @@ async def test_a_bad_signature_at_the_right_time_is_not_repeated() -> None:
     assert len(server.received) == 1
 
 
+@pytest.mark.fault("F34")
 async def test_a_clock_that_cannot_be_corrected_is_blamed() -> None:
     def answer(_: Received) -> web.Response:
         return refusal("RequestTimeTooSkewed", "too far", Date=format_datetime(NOW, usegmt=True))
@@ -154,6 +160,7 @@ def only_new_token(received: Received) -> web.Response:
     return refusal("ExpiredTokenException", "The security token included in the request is expired")
 
 
+@pytest.mark.fault("F34")
 async def test_an_expired_token_is_looked_up_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "old")
     async with serving(only_new_token) as server, wire_to(server.url) as wire:
@@ -162,6 +169,7 @@ async def test_an_expired_token_is_looked_up_anew(monkeypatch: pytest.MonkeyPatc
     assert [received.headers["X-Amz-Security-Token"] for received in server.received] == ["old", "new"]
 
 
+@pytest.mark.fault("F34")
 async def test_an_expired_token_without_a_new_one_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "old")
     async with serving(only_new_token) as server, wire_to(server.url) as wire:
@@ -174,6 +182,7 @@ async def test_an_expired_token_without_a_new_one_is_an_error_at_once(monkeypatc
 # --- bad answers -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F32")
 async def test_throttling_says_how_long_to_wait() -> None:
     async with serving(lambda _: refusal("ThrottlingException", Retry_After="7")) as server:
         error = await refused(server)
@@ -181,6 +190,19 @@ async def test_throttling_says_how_long_to_wait() -> None:
     assert (error.code, error.retry_after_s) == ("ThrottlingException", 7.0)
 
 
+async def test_nobody_can_make_a_shard_wait_for_ever() -> None:
+    async with serving(lambda _: refusal("ThrottlingException", Retry_After="9" * 400)) as server:
+        error = await refused(server)
+    assert isinstance(error, ThrottledError)
+    assert error.retry_after_s == 300.0
+
+
+async def test_a_refusal_that_is_nested_beyond_reason_is_transient() -> None:
+    async with serving(lambda _: web.Response(status=500, text='{"a":' + "[" * 5_000)) as server:
+        assert (await refused(server)).code == "HTTP500"
+
+
+@pytest.mark.fault("F32")
 async def test_a_load_balancers_page_is_transient() -> None:
     async with serving(lambda _: web.Response(status=503, text="<html>busy</html>")) as server:
         error = await refused(server)
@@ -201,6 +223,7 @@ async def test_a_redirect_is_not_followed() -> None:
         assert len(server.received) == 1
 
 
+@pytest.mark.fault("F35")
 async def test_a_body_with_a_wrong_checksum_is_corrupt() -> None:
     async with serving(lambda _: json_answer({"Records": []}, x_amz_crc32="1")) as server:
         error = await refused(server)
@@ -208,6 +231,7 @@ async def test_a_body_with_a_wrong_checksum_is_corrupt() -> None:
     assert error.code == "CorruptAnswer"
 
 
+@pytest.mark.fault("F35")
 async def test_a_body_that_is_no_text_is_corrupt() -> None:
     async with serving(lambda _: web.Response(body=b'{"Records":["\xff\xfe"]}')) as server:
         error = await refused(server)
@@ -215,6 +239,7 @@ async def test_a_body_that_is_no_text_is_corrupt() -> None:
     assert error.code == "CorruptAnswer"
 
 
+@pytest.mark.fault("F35")
 async def test_a_connection_cut_within_the_body_is_transient() -> None:
     half = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n" + b'{"Records":['
     async with raw_server(half) as (port, _), wire_to(f"http://127.0.0.1:{port}") as wire:
@@ -235,6 +260,127 @@ async def test_a_packed_body_that_is_cut_is_corrupt() -> None:
         lambda _: web.Response(body=gzip.compress(b'{"ok":1}')[:-9], headers={"Content-Encoding": "gzip"})
     ) as server:
         assert (await refused(server)).code == "CorruptAnswer"
+
+
+@pytest.mark.fault("F13")
+async def test_a_packed_body_is_unpacked_no_further_than_an_answer_may_be_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamflow.aws.wire._BODY_BYTES_MAX", 100_000)
+    bomb = gzip.compress(b'{"Records":[' + bytes(10_000_000))
+    assert len(bomb) < 100_000
+    async with serving(lambda _: web.Response(body=bomb, headers={"Content-Encoding": "gzip"})) as server:
+        assert (await refused(server)).code == "CorruptAnswer"
+
+
+@pytest.mark.fault("F13")
+@pytest.mark.parametrize("says_how_long", [True, False])
+async def test_a_body_is_read_no_further_than_an_answer_may_be_long(
+    says_how_long: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamflow.aws.wire._BODY_BYTES_MAX", 100_000)
+    head = b"Content-Length: 500000\r\n" if says_how_long else b""
+    async with (
+        raw_server(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n" + b"x" * 400_000) as (port, _),
+        wire_to(f"http://127.0.0.1:{port}") as wire,
+    ):
+        with pytest.raises(SourceError, match="more than 100000 bytes"):
+            await wire.call(TARGET, b"{}")
+
+
+@pytest.mark.fault("F35")
+async def test_an_answer_that_is_no_http_is_told_without_quoting_it() -> None:
+    async with raw_server(b'{"Records":["secret"]}\r\n\r\n') as (port, _), wire_to(f"http://127.0.0.1:{port}") as wire:
+        with pytest.raises(SourceError, match="an answer that is no HTTP") as caught:
+            await wire.call(TARGET, b"{}")
+    assert type(caught.value) is SourceError
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_body_that_does_not_say_how_long_it_is_is_read_to_its_end() -> None:
+    whole = b'HTTP/1.1 200 OK\r\n\r\n{"ok":1}'
+    async with raw_server(whole) as (port, _), wire_to(f"http://127.0.0.1:{port}") as wire:
+        assert (await wire.call(TARGET, b"{}")).body == b'{"ok":1}'
+
+
+@pytest.mark.fault("F38")
+async def test_a_server_that_says_nothing_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamflow.aws.wire.TOTAL_TIMEOUT_S", 0.2)
+    async with (
+        serving(lambda _: json_answer({})) as server,
+        open_fault_proxy("127.0.0.1", server.port) as proxy,
+        wire_to(f"http://127.0.0.1:{proxy.port}") as wire,
+    ):
+        proxy.delay(math.inf)
+        with anyio.fail_after(10), pytest.raises(SourceError, match="no answer in time") as caught:
+            await wire.call(TARGET, b"{}")
+        assert caught.value.code == "TimeoutError"
+        proxy.pass_through()
+        await wire.call(TARGET, b"{}")
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+class Names:
+    """Stands in for the resolver of the machine: `fails` so often, `waits` for a word, then leads to this machine."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.fails = 0
+        self.threads: set[int] = set()
+        self.asked = threading.Event()
+        self.may_answer = threading.Event()
+        self.may_answer.set()
+        self._real = socket.getaddrinfo
+        monkeypatch.setattr(socket, "getaddrinfo", self.look_up)
+
+    def look_up(self, host: str, *args: Any, **named: Any) -> Any:
+        if host != "streams.example":
+            return self._real(host, *args, **named)
+        self.threads.add(threading.get_ident())
+        self.asked.set()
+        self.may_answer.wait()
+        if self.fails:
+            self.fails -= 1
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return self._real("127.0.0.1", *args, **named)
+
+
+@pytest.mark.fault("F37")
+async def test_a_name_that_is_not_known_is_told_and_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names(monkeypatch)
+    names.fails = 2
+    async with (
+        serving(lambda _: json_answer({"ok": 1})) as server,
+        wire_to(f"http://streams.example:{server.port}") as wire,
+    ):
+        for _ in range(2):
+            with pytest.raises(SourceError, match=r"cannot reach the service: .*streams\.example") as caught:
+                await wire.call(TARGET, b"{}")
+            assert type(caught.value) is SourceError
+        assert (await wire.call(TARGET, b"{}")).body == b'{"ok":1}'
+
+
+@pytest.mark.fault("F37")
+async def test_a_resolver_that_does_not_answer_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = Names(monkeypatch)
+    names.may_answer.clear()
+    answers: list[bytes] = []
+    async with (
+        serving(lambda _: json_answer({"ok": 1})) as server,
+        wire_to(f"http://streams.example:{server.port}") as slow,
+        wire_to(server.url) as quick,
+        anyio.create_task_group() as tasks,
+    ):
+
+        async def ask() -> None:
+            answers.append((await slow.call(TARGET, b"{}")).body)
+
+        tasks.start_soon(ask)
+        await anyio.to_thread.run_sync(names.asked.wait)
+        assert (await quick.call(TARGET, b"{}")).body == b'{"ok":1}'
+        assert not answers
+        names.may_answer.set()
+    assert answers == [b'{"ok":1}']
+    assert threading.get_ident() not in names.threads
 
 
 async def test_an_unreachable_endpoint_is_named() -> None:
@@ -318,6 +464,7 @@ def server_tls(authority: trustme.CA, name: str) -> ssl.SSLContext:
     return context
 
 
+@pytest.mark.fault("F36")
 async def test_an_unknown_authority_is_refused() -> None:
     async with serving(lambda _: json_answer({}), tls=server_tls(trustme.CA(), "127.0.0.1")) as server:
         error = await refused(server)
@@ -340,11 +487,35 @@ async def test_a_private_authority_is_trusted_where_it_is_named(
         assert (await wire.call(TARGET, b"{}")).body == b'{"ok":1}'
 
 
+@pytest.mark.fault("F36")
 async def test_a_certificate_for_another_name_is_refused(tmp_path: Path) -> None:
     authority, bundle = trustme.CA(), tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(bundle)
     async with serving(lambda _: json_answer({}), tls=server_tls(authority, "streams.example")) as server:
         async with wire_to(server.url, ca_bundle=str(bundle)) as wire:
+            with pytest.raises(SourceError, match="TLS failed"):
+                await wire.call(TARGET, b"{}")
+        assert not server.received
+
+
+@pytest.mark.fault("F36")
+async def test_a_certificate_whose_time_is_over_is_refused(tmp_path: Path) -> None:
+    authority, bundle = trustme.CA(), tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(bundle)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    past = datetime(2001, 1, 1, tzinfo=UTC)
+    authority.issue_cert("127.0.0.1", not_before=past, not_after=past + timedelta(days=1)).configure_cert(context)
+    async with serving(lambda _: json_answer({}), tls=context) as server:
+        async with wire_to(server.url, ca_bundle=str(bundle)) as wire:
+            with pytest.raises(SourceError, match=r"TLS failed: .*expired"):
+                await wire.call(TARGET, b"{}")
+        assert not server.received
+
+
+@pytest.mark.fault("F36")
+async def test_nothing_is_said_in_the_clear_to_a_port_without_tls() -> None:
+    async with serving(lambda _: json_answer({})) as server:
+        async with wire_to(f"https://127.0.0.1:{server.port}") as wire:
             with pytest.raises(SourceError, match="TLS failed"):
                 await wire.call(TARGET, b"{}")
         assert not server.received

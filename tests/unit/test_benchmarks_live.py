@@ -12,7 +12,7 @@ from benchmarks import backlog, idle_shards, latency, shards_scale
 from benchmarks.claims import Claim, Contender, Goal, Measurement, Verdict, summarise
 from benchmarks.harness import PROFILES, sharing
 from benchmarks.live_server import LiveStreams
-from benchmarks.live_stream import DRIPS_PER_S, Dripping, Filled, drips, empty_page, open_shape
+from benchmarks.live_stream import DRIPS_PER_S, Dripping, Filled, Mixed, drips, empty_page, open_shape
 from benchmarks.replay_pages import Body, Template
 from benchmarks.replay_server import RefusedError
 from benchmarks.replay_stream import RECORDS_PER_PAGE, Shape, parse_iterator
@@ -44,6 +44,13 @@ def content(body: Body) -> Any:
 
 def poll(streams: LiveStreams, iterator: str) -> Any:
     return content(streams.answer("GetRecords", {"ShardIterator": iterator}))
+
+
+def test_half_of_the_shards_of_a_mixed_stream_drip_or_stay_empty(templates: Template, dripping: Dripping) -> None:
+    filled = Filled(templates)
+    for others, expected in ((dripping, DRIPS_PER_S), (None, 0)):
+        pages = [content(Mixed(filled, others).page(SHAPE, shard, 0, since_ns=0, now_ns=SECOND_NS)) for shard in (0, 1)]
+        assert [len(page["Records"]) for page in pages] == [RECORDS_PER_PAGE, expected]
 
 
 # --- open shards -----------------------------------------------------------------------------------------------------

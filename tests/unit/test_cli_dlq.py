@@ -192,6 +192,12 @@ def test_show_of_a_record_that_is_no_json_shows_it_as_it_is(kept: Kept, command:
     assert json.loads(command("dlq", "show", "1", *FROM_STORE, "--json")[0])["record"] == '{"broken": \\xff'
 
 
+def test_show_of_a_record_that_is_nested_beyond_reason_shows_it_as_it_is(kept: Kept, command: Command) -> None:
+    kept.keep(Record(msgspec.Raw(b"[" * 5_000), Shard(stream_arn=STREAM_ARN, shard_id="shard-0")))
+    out, *_ = command("dlq", "show", "1", *FROM_STORE)
+    assert out.endswith("record\n" + "[" * 5_000 + "\n")
+
+
 def test_show_of_nothing_exits_with_1(kept: Kept, command: Command) -> None:
     kept.keep(record("a", 1))
     assert command("dlq", "show", "2", *FROM_STORE, code=1) == ("", "there is no letter 2\n")

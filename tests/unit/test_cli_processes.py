@@ -190,7 +190,6 @@ def test_tail_ends_after_its_time(orders: LocalStreams, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
-        (["run", EXAMPLE, "--store", "sqlite:///corrupt.db"], 1, "corrupt.db"),
         (["tail", "nosuch"], 1, "there is no table nosuch"),
         (["shards", "nosuch"], 1, "there is no table nosuch"),
         (["shards", "orders", "--store", "sqlite:///nosuch.db", "--pipeline", "x"], 2, "--store: there is no file"),
@@ -200,7 +199,6 @@ def test_tail_ends_after_its_time(orders: LocalStreams, tmp_path: Path) -> None:
 def test_bad_input_is_one_clear_line(
     orders: LocalStreams, tmp_path: Path, arguments: list[str], code: int, told: str
 ) -> None:
-    (tmp_path / "corrupt.db").write_text("this is no database" * 1_000)
     ended = finished(orders, tmp_path, *arguments)
     assert ended.returncode == code, ended.stderr
     [line] = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]

@@ -125,6 +125,7 @@ EVERY_OPTION = RunOptions(
     region="eu-west-1",
     log_format="json",
     log_level="debug",
+    hang_limit=12.5,
 )
 NO_OPTION = RunOptions(
     target="orders.toml",
@@ -135,6 +136,7 @@ NO_OPTION = RunOptions(
     region=None,
     log_format="text",
     log_level="info",
+    hang_limit=300.0,
 )
 
 

@@ -70,6 +70,7 @@ async def test_a_malformed_record_is_told_and_passed_over(capsys: pytest.Capture
     assert capsys.readouterr().err.startswith("error: malformed record 1 in shardId-1")
 
 
+@pytest.mark.fault("F57")
 async def test_a_reader_that_went_away_ends_it() -> None:
     class Closed(io.BytesIO):
         def flush(self) -> None:

@@ -148,6 +148,7 @@ def test_a_file_inside_a_package_keeps_its_relative_imports(tmp_path: Path, code
 # --- files that are wrong --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F1")
 def test_all_mistakes_are_told_at_once_in_the_order_of_the_file(tmp_path: Path, code: str) -> None:
     text = """\
 store = "sqlit:///orders.db"
@@ -197,6 +198,7 @@ lambda.target = "CODE:deliver"
     ]
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -277,6 +279,7 @@ def test_wrong_syntax_is_told_with_line_and_column(tmp_path: Path, code: str, te
     assert problems(tmp_path, code, text) == [expected]
 
 
+@pytest.mark.fault("F2")
 def test_the_value_of_a_variable_is_never_shown(tmp_path: Path, code: str) -> None:
     text = 'store = "${SECRET}"\n' + MINIMAL
     [problem] = problems(tmp_path, code, text, SECRET="hunter2")
@@ -306,6 +309,7 @@ def test_an_unset_variable_is_one_mistake_whatever_it_would_fill(tmp_path: Path,
     assert problem.startswith("orders.toml:4: pipelines.orders.batch_size: the environment variable UNSET is not set")
 
 
+@pytest.mark.fault("F2")
 def test_a_variable_cannot_add_a_key(tmp_path: Path, code: str) -> None:
     [problem] = problems(tmp_path, code, 'store = "${EVIL}"\n' + MINIMAL, EVIL='memory:"\nworker_id = "x')
     assert problem.startswith("orders.toml:1: store: should match pattern")

@@ -148,6 +148,7 @@ starting_position = "BOGUS"
     ]
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

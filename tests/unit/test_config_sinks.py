@@ -92,6 +92,7 @@ def test_branches_have_options_of_their_own_and_the_rest_from_the_pipeline(tmp_p
     assert (len(lines.middleware), len(screen.middleware)) == (1, 2)
 
 
+@pytest.mark.fault("F1")
 def test_every_mistake_in_a_sink_is_told_with_its_line(tmp_path: Path) -> None:
     text = """[pipelines.orders]
 table = "orders"

@@ -129,6 +129,7 @@ def test_probes_and_monitors_ask_the_admin_server(app: App) -> None:
     assert {probe["port"] for probe in probes.values()} | {endpoint["port"]} == {port["name"]}
 
 
+@pytest.mark.fault("F3")
 def test_a_worker_has_time_to_drain(app: App) -> None:
     assert pod()["terminationGracePeriodSeconds"] >= app.drain_timeout_s + SECONDS_AFTER_DRAIN
 

@@ -228,6 +228,7 @@ async def test_a_queue_that_was_not_there_is_looked_up_again() -> None:
 # --- what goes wrong -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F26")
 @pytest.mark.parametrize(
     ("arn", "code", "next_step"),
     [

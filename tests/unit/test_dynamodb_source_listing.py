@@ -16,7 +16,7 @@ from streamflow.records import Shard
 from streamflow.sources.bucket import TokenBucket
 from streamflow.sources.dynamodb_calls import StreamCalls
 from streamflow.sources.dynamodb_listing import Listing, close_parents, doubts
-from virtual import VirtualLoop
+from streamflow.testing.simulation.loop import SimulatedLoop
 
 ARN = "arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
 
@@ -27,7 +27,7 @@ def shard(shard_id: str, *parents: str, closed: bool = False) -> Shard:
 
 def in_virtual_time(function: Any) -> Any:
     """Run with the bucket's waiting costing nothing."""
-    return anyio.run(function, backend_options={"loop_factory": VirtualLoop})
+    return anyio.run(function, backend_options={"loop_factory": SimulatedLoop})
 
 
 @dataclass(slots=True)
@@ -98,6 +98,7 @@ def test_shards_that_two_pages_show_count_once() -> None:
     assert list(in_virtual_time(listing.shards)) == [one.shard_id for one in expected]
 
 
+@pytest.mark.fault("F52")
 def test_a_shard_left_out_by_one_pass_is_found_by_the_next() -> None:
     complete = [shard("a", closed=True), shard("b", "a")]
     listing, wire = listing_of(Pages([complete[1:], complete]))
@@ -105,6 +106,7 @@ def test_a_shard_left_out_by_one_pass_is_found_by_the_next() -> None:
     assert len(wire.calls) == 2
 
 
+@pytest.mark.fault("F52")
 def test_a_shard_known_before_is_missed_only_after_a_second_look() -> None:
     both, one = [shard("a"), shard("b")], [shard("a")]
     pages = Pages([both, one, both, one, one])
@@ -145,6 +147,7 @@ def test_a_parent_that_an_older_page_shows_open_is_closed() -> None:
     assert not found["b"].closed
 
 
+@pytest.mark.fault("F52")
 def test_pages_that_repeat_are_read_again_and_then_given_up() -> None:
     def answer(operation: str, request: dict[str, Any]) -> object:
         shards = [{"ShardId": "a"}]
@@ -157,6 +160,7 @@ def test_pages_that_repeat_are_read_again_and_then_given_up() -> None:
     assert len(wire.calls) == 4 * 2
 
 
+@pytest.mark.fault("F52")
 def test_one_pass_in_circles_is_mended_by_the_next() -> None:
     good = Pages([[shard("a"), shard("b")]])
     circling = 2
@@ -178,6 +182,7 @@ def test_a_page_without_shards_is_no_empty_listing() -> None:
         in_virtual_time(listing.shards)
 
 
+@pytest.mark.fault("F45")
 def test_a_stream_that_is_gone_is_not_found() -> None:
     def answer(operation: str, request: dict[str, Any]) -> object:
         raise NotFoundError("ResourceNotFoundException")
@@ -255,6 +260,7 @@ def test_a_rested_bucket_gives_its_burst_at_once() -> None:
     assert [bucket.reserve(5.0) for _ in range(4)] == pytest.approx([0.0, 0.0, 0.0, 0.1])
 
 
+@pytest.mark.fault("F32")
 def test_describe_stream_keeps_to_ten_calls_a_second() -> None:
     async def thirty_calls() -> float:
         calls = StreamCalls(ScriptedWire(Pages([[]])), ARN)

@@ -130,6 +130,7 @@ async def test_the_end_of_a_shard_is_no_place_to_ask_for() -> None:
 # --- answers that are none -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F35")
 @pytest.mark.parametrize(
     "body",
     [
@@ -169,6 +170,7 @@ async def test_trimmed_records_are_the_callers_to_decide() -> None:
         await reader.read(records_max=1)
 
 
+@pytest.mark.fault("F6")
 async def test_a_malformed_last_record_does_not_move_the_position() -> None:
     shard = OneShard([record(1), {"eventName": "INSERT"}])
     reader, wire = reader_of(shard)
@@ -181,6 +183,7 @@ async def test_a_malformed_last_record_does_not_move_the_position() -> None:
 # --- iterators that expire -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F25")
 async def test_an_expired_iterator_is_replaced_behind_the_last_record() -> None:
     shard = OneShard([record(number) for number in range(1, 6)], closed=True)
     reader, wire = reader_of(shard)
@@ -298,3 +301,16 @@ async def test_records_are_views_of_the_answers_own_bytes() -> None:
     page = await reader.read(records_max=1)
     assert page.records[0].raw == original
     assert page.records[0].shard is SHARD
+
+
+async def test_what_was_read_is_not_read_again_where_a_page_comes_twice() -> None:
+    records = [record(number) for number in range(1, 7)]
+    shard = OneShard(records, closed=True)
+    reader, _ = reader_of(shard)
+    assert len((await reader.read(records_max=2)).records) == 2
+    shard.next_answers = [
+        {"Records": records[:2], "NextShardIterator": "0:2"},
+        {"Records": records[1:4], "NextShardIterator": "0:4"},
+    ]
+    assert (await reader.read(records_max=2)).records == [], "all of it was there before"
+    assert await numbers_of(reader) == [3, 4, 5, 6], "and of the next page a part"

@@ -215,6 +215,7 @@ async def test_a_cancelled_transaction_tells_the_reason_of_each_action() -> None
     assert raised.value.reasons == ("None", "ConditionalCheckFailed", "TransactionConflict")
 
 
+@pytest.mark.fault("F38")
 async def test_a_call_that_hangs_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     class Hanging:
         async def update_item(self) -> None:

@@ -110,6 +110,7 @@ async def test_the_loop_goes_on_while_a_plain_function_works() -> None:
         released.set()
 
 
+@pytest.mark.fault("F20")
 async def test_a_plain_function_that_is_given_up_does_not_hold_its_caller() -> None:
     started, released = threading.Event(), threading.Event()
 
@@ -181,6 +182,7 @@ async def awaits_to_nothing(batch: Batch) -> Any:
     return generates(batch)
 
 
+@pytest.mark.fault("F21")
 @pytest.mark.parametrize("handler", [returns_a_coroutine, returns_a_generator, awaits_to_nothing])
 async def test_a_function_whose_result_nobody_runs_fails_by_name(handler: Any) -> None:
     with pytest.raises(PluginError, match=rf"{handler.__name__}.*test_handler_forms\.py:\d+.*nobody runs") as caught:
@@ -188,6 +190,22 @@ async def test_a_function_whose_result_nobody_runs_fails_by_name(handler: Any) -
     assert handler.__name__ in caught.value.plugin
 
 
+@pytest.mark.fault("F21")
+@pytest.mark.parametrize(
+    "result", [None, False, True, 0, "failed", (), [1], {"batchItemFailures": [{"itemIdentifier": "1"}]}]
+)
+@pytest.mark.parametrize("plain", [True, False])
+async def test_any_other_result_of_a_handler_means_nothing(result: object, plain: bool) -> None:
+    def answer(batch: Batch) -> Any:
+        return result
+
+    async def answer_async(batch: Batch) -> Any:
+        return result
+
+    await call(answer if plain else answer_async, a_batch())
+
+
+@pytest.mark.fault("F21")
 @pytest.mark.parametrize("handler", [generates, generates_async])
 async def test_a_generator_function_is_refused_before_anything_runs(handler: Any) -> None:
     with pytest.raises(ConfigError, match=rf"{handler.__name__} .*has a yield in it: its body would never run"):

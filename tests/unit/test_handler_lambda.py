@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from streamflow.batches import Batch, Window
 from streamflow.errors import ConfigError, HandlerTimeoutError, LambdaFunctionError, PartialFailure
 from streamflow.handlers.adapt import open_handler
+from streamflow.handlers.lambda_function import Environment
 from streamflow.handlers.responses import RESPONSE_BYTES_MAX
 from streamflow.pipeline import LambdaFunction
 from streamflow.records import Record, Shard
@@ -53,9 +54,11 @@ class Function:
         self.calls.append((event, context))
         return self.does(event, context)
 
-    async def invoke(self, batch: Batch | None = None, **options: Any) -> None:
+    async def invoke(
+        self, batch: Batch | None = None, *, environment: Environment | None = None, **options: Any
+    ) -> None:
         declared = LambdaFunction(target="functions.py:handler", **options)
-        async with open_handler(declared, pipeline="orders") as opened:
+        async with open_handler(declared, pipeline="orders", environment=environment) as opened:
             await opened(a_batch() if batch is None else batch)
 
 
@@ -150,12 +153,10 @@ async def test_a_retry_has_the_same_request_id(function: Function) -> None:
     assert function.calls[0][1].aws_request_id == function.calls[1][1].aws_request_id
 
 
-async def test_the_remaining_time_runs_from_the_timeout_down_to_0(
-    function: Function, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_remaining_time_runs_from_the_timeout_down_to_0(function: Function) -> None:
     now = 50.0
-    monkeypatch.setattr("streamflow.handlers.lambda_function.thread_monotonic", lambda: now)
-    await function.invoke(timeout_s=2.5)
+    environment = Environment(log_stream_name="1", now=lambda: now)
+    await function.invoke(timeout_s=2.5, environment=environment)
     [(_, context)] = function.calls
     assert context.get_remaining_time_in_millis() == 2_500
     now += 1.0
@@ -325,6 +326,7 @@ async def test_the_longest_response_is_no_error(function: Function, response: ob
     assert len(function.calls) == 1
 
 
+@pytest.mark.fault("F21")
 async def test_a_coroutine_in_place_of_a_response_is_a_function_error(function: Function) -> None:
     async def work() -> None: ...
 

@@ -359,6 +359,7 @@ def test_delete_wants_the_row_as_it_was() -> None:
     }
 
 
+@pytest.mark.fault("F50")
 def test_rows_in_odd_types_are_compared_as_they_are() -> None:
     before = java_row(leaseOwner={"NULL": True}, leaseCounter={"S": "7"})
     request = update_request(before, lease(before, owner="ours"))

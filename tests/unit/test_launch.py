@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from counted_store import CountedMemoryStore
 from streamflow import launch
 from streamflow.errors import ConfigError
 from streamflow.leases import LeaseLayout
 from streamflow.pipeline import App, Pipeline
+from streamflow.testing.counted_store import CountedMemoryStore
 from world import World
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.fault("F3")
 @pytest.mark.parametrize(("layout", "refused"), [(LeaseLayout.KCL_SHARED, True), (LeaseLayout.KCL, False)])
 async def test_workers_beside_the_kcl_must_have_its_lease_duration(
     layout: LeaseLayout, refused: bool, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
+from cancelling import cancelled_at, leaving_nothing
 from streamflow import events
 from streamflow.clock import thread_monotonic
 from streamflow.engine.lease_loop import DistantStore, open_lease_loop
@@ -52,6 +53,20 @@ async def test_the_store_lives_in_the_other_loop_and_answers_in_this_one() -> No
         assert await store.update(LEASE, expected_version=9) is None
         assert await store.delete(LEASE.key, expected_version=created.version)
     assert threads == ["streamflow/leases"] * 2
+
+
+async def test_an_opening_that_is_given_up_ends_with_its_thread() -> None:
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[MemoryStore]:
+        await anyio.sleep_forever()
+        yield MemoryStore()
+
+    async def open_it() -> None:
+        async with open_lease_loop(opening):
+            raise AssertionError("nothing was opened")
+
+    with leaving_nothing():
+        assert await cancelled_at(1, open_it())
 
 
 async def test_errors_come_as_they_are() -> None:
@@ -105,6 +120,7 @@ async def test_a_call_that_is_given_up_ends_in_the_other_loop_too() -> None:
         assert await anyio.to_thread.run_sync(ended.wait, 10)
 
 
+@pytest.mark.fault("F18")
 @pytest.mark.parametrize("hogging", ["a call that blocks", "a loop in Python"])
 async def test_a_handler_that_hogs_the_loop_for_lease_durations_loses_nothing(tmp_path: Path, hogging: str) -> None:
     """Twice the lease duration without a turn for the loop: the other worker sees signs of life all the time."""
@@ -116,7 +132,7 @@ async def test_a_handler_that_hogs_the_loop_for_lease_durations_loses_nothing(tm
     def hog() -> None:
         ends_at = thread_monotonic() + 2 * lease_s
         if hogging == "a call that blocks":
-            time.sleep(2 * lease_s)
+            time.sleep(2 * lease_s)  # noqa: TID251 - blocks, as it is to
         while thread_monotonic() < ends_at:
             sum(range(1_000))
 
@@ -145,7 +161,7 @@ async def test_a_handler_that_hogs_the_loop_for_lease_durations_loses_nothing(tm
                         struck.append(row.shard_id)
                 await anyio.sleep(0.02)
 
-    watcher = threading.Thread(target=anyio.run, args=(watch,))
+    watcher = threading.Thread(target=anyio.run, args=(watch,))  # noqa: TID251 - beside the test
     async with running(app, observers=(seen.append,)) as worker:
         await worker.wait_started()
         watcher.start()

@@ -13,7 +13,7 @@ from streamflow.batches import Batch
 from streamflow.errors import ConfigError, HandlerTimeoutError
 from streamflow.middleware import concurrency_limit, dedupe, drop, log_batches, timeout
 from streamflow.records import Record, Shard
-from virtual import VirtualLoop
+from streamflow.testing.simulation.loop import SimulatedLoop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ SHARD = Shard(stream_arn="arn:aws:dynamodb:eu-west-1:123456789012:table/orders/s
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 def a_batch(*event_ids: str, pipeline: str = "orders") -> Batch:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
+
 from streamflow.errors import DestinationError, StoreError, TrimmedError
 from streamflow.events import (
     CheckpointFailed,
@@ -148,6 +150,7 @@ def test_a_stream_that_ended_leaves_the_worker_ready() -> None:
     assert ward.reasons == []
 
 
+@pytest.mark.fault("F34")
 def test_polls_may_fail_for_a_minute() -> None:
     ward = Ward("orders")
     ward.read_failed()
@@ -233,6 +236,7 @@ def test_a_thousand_failing_shards_make_one_sentence() -> None:
     assert reason.startswith("orders: polls fail for 1000 shards")
 
 
+@pytest.mark.fault("F26")
 def test_a_destination_may_fail_for_a_minute() -> None:
     ward = Ward("orders")
     ward.destination_failed()

@@ -482,6 +482,7 @@ def test_each_pipeline_folds_its_own_rest() -> None:
     assert page.value(name, pipeline="users", shard="_other") == 70
 
 
+@pytest.mark.fault("F55")
 def test_ten_thousand_shards_make_no_more_series_than_the_cap() -> None:
     page = Page()
     for number in range(10_000):
@@ -539,6 +540,7 @@ def test_a_lone_surrogate_or_a_line_break_in_a_label_does_not_break_the_page() -
     assert max(len(line) for line in text.splitlines()) < 400
 
 
+@pytest.mark.fault("F55")
 def test_no_histogram_has_a_shard_label() -> None:
     assert [metric.name for metric in CATALOGUE if "shard" in metric.labels and metric.kind != "gauge"] == []
 

@@ -249,6 +249,7 @@ def test_records_without_a_creation_time_do_not_look_caught_up() -> None:
     assert room.lag_s == 40.0
 
 
+@pytest.mark.fault("F43")
 def test_records_from_the_future_have_age_zero() -> None:
     room = Room()
     room.page(1, created_ago_s=-5.0)
@@ -371,6 +372,7 @@ def test_records_settled_behind_an_unsettled_one_are_not_stored() -> None:
     assert room.checkpoint_age_s == 4.0
 
 
+@pytest.mark.fault("F43")
 def test_a_step_of_the_wall_clock_does_not_keep_a_stored_shard_dirty() -> None:
     room = Room()
     room.page(1)

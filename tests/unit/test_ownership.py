@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from counted_store import CountedMemoryStore
 from streamflow import events
 from streamflow.engine.heartbeats import Heartbeats
 from streamflow.engine.ownership import HeldLease, Ownership
@@ -19,7 +18,9 @@ from streamflow.engine.worker import liveness_in
 from streamflow.errors import LeaseLostError
 from streamflow.leases import STREAM_ROW, WORKERS, LeaseLayout
 from streamflow.positions import Position
-from virtual import VirtualLoop
+from streamflow.rules.steps import Checkpointed
+from streamflow.testing.counted_store import CountedMemoryStore
+from streamflow.testing.simulation.loop import SimulatedLoop
 from world import FaultyStore, World
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    return "asyncio", {"loop_factory": VirtualLoop}
+    return "asyncio", {"loop_factory": SimulatedLoop}
 
 
 @pytest.fixture(params=[LeaseLayout.NATIVE, LeaseLayout.KCL], ids=lambda layout: layout.value)
@@ -110,16 +111,18 @@ async def looked_on(observer: Participant, seconds: float) -> Lease:
 # --- validity and patience -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F29")
 async def test_a_lease_past_its_validity_is_not_written_even_if_nobody_took_it(world: World) -> None:
     held = await (await participant(world)).take()
     await anyio.sleep(8.5)
     writes = world.store.writes
     with pytest.raises(LeaseLostError):
-        await held.write(checkpoint=Position.after("1"))
+        await held.write(Checkpointed(Position.after("1")))
     assert world.store.writes == writes
     assert not held.valid
 
 
+@pytest.mark.fault("F44")
 async def test_validity_counts_from_before_the_sign_of_life_was_sent(world: World) -> None:
     world.store.latency_s = 1.0
     member = await participant(world)
@@ -187,7 +190,7 @@ async def test_a_take_from_an_old_row_fails_and_the_epoch_grows_with_each_owner(
     assert again is not None
     assert again.lease.epoch == held.lease.epoch + 1
     with pytest.raises(LeaseLostError):
-        await held.write(checkpoint=Position.after("1"))
+        await held.write(Checkpointed(Position.after("1")))
     await member.ownership.release(held)
     (row,) = (await world.rows()).values()
     assert row.owner == "w2"
@@ -206,11 +209,12 @@ async def test_a_store_that_takes_no_sign_of_life_is_told_and_is_not_yet_a_lost_
         assert held.valid
 
 
+@pytest.mark.fault("F30")
 async def test_a_lost_answer_is_read_back(world: World) -> None:
     member = await participant(world)
     held = await member.take()
     world.store.lose_answers = 1
-    await held.write(checkpoint=Position.after("7"))
+    await held.write(Checkpointed(Position.after("7")))
     (row,) = (await world.rows()).values()
     assert row == held.lease
     assert row.checkpoint == Position.after("7")
@@ -226,7 +230,7 @@ async def test_writes_of_one_lease_come_one_after_the_other(world: World) -> Non
     held = await (await participant(world)).take()
     async with anyio.create_task_group() as tasks:
         for number in range(20):
-            tasks.start_soon(partial(held.write, checkpoint=Position.after(str(number + 1))))
+            tasks.start_soon(partial(held.write, Checkpointed(Position.after(str(number + 1)))))
     (row,) = (await world.rows()).values()
     assert row == held.lease
     assert held.valid
@@ -240,7 +244,7 @@ async def test_a_lease_that_was_asked_for_is_still_its_owners(world: World) -> N
     held = await member.take()
     await other.ownership.ask_for([await other.look()])
     assert (await member.look()).claimant == "w2"
-    await held.write(checkpoint=Position.after("7"))
+    await held.write(Checkpointed(Position.after("7")))
     (row,) = (await world.rows()).values()
     assert (row.owner, row.claimant, row.epoch, row.checkpoint) == ("w1", "w2", held.lease.epoch, Position.after("7"))
 
@@ -277,11 +281,25 @@ async def test_what_is_passed_on_to_a_worker_that_dies_is_soon_free(kcl: World) 
     assert (taken.lease.owner, taken.lease.claimant) == ("w3", None)
 
 
+async def test_a_request_behind_a_write_whose_answer_was_lost_does_not_hide_that_it_was_stored(world: World) -> None:
+    held = await (await participant(world)).take()
+    world.store.lose_answers = 1
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(held.write, Checkpointed(Position.after("7")))
+        await anyio.sleep(1.5 * world.store.latency_s)
+        (row,) = (await world.rows()).values()
+        assert row.checkpoint == Position.after("7"), "stored, and the answer is on its way"
+        await world.edit(row, claimant="w2")
+    assert held.valid
+    assert held.lease == (await world.rows())[held.shard_id]
+    assert (held.lease.checkpoint, held.lease.claimant) == (Position.after("7"), "w2")
+
+
 async def test_a_conflict_that_is_more_than_a_request_loses_the_lease(world: World) -> None:
     held = await (await participant(world)).take()
     await world.edit(held.lease, checkpoint=Position.after("99"))
     with pytest.raises(LeaseLostError):
-        await held.write(checkpoint=Position.after("1"))
+        await held.write(Checkpointed(Position.after("1")))
     (row,) = (await world.rows()).values()
     assert row.checkpoint == Position.after("99")
 
@@ -292,7 +310,7 @@ async def test_what_is_withdrawn_or_never_taken_is_free_for_others(world: World)
     await other.ownership.ask_for([await other.look()])
     await other.ownership.withdraw()
     assert (await member.look()).claimant is None
-    await held.write(checkpoint=Position.after("7"))
+    await held.write(Checkpointed(Position.after("7")))
     await member.ownership.release(held, to="w2")
     row = await member.look()
     assert (row.owner, row.checkpoint) == (None, Position.after("7")), "nobody is given what it does not want any more"
@@ -314,6 +332,7 @@ async def test_what_was_abandoned_is_not_withdrawn(world: World) -> None:
 # --- heartbeats ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F29")
 async def test_who_was_taken_for_dead_loses_everything_and_comes_back_under_another_id(native: World) -> None:
     member, other = await participant(native), await participant(native, "w2")
     held = await member.take()
@@ -358,6 +377,7 @@ async def test_a_beat_that_was_given_up_and_arrived_is_no_death(native: World, m
     assert not native.of(events.WorkerTakenForDead)
 
 
+@pytest.mark.fault("F48")
 async def test_two_processes_with_one_id_do_not_fight(native: World) -> None:
     """The second one takes the place of the first, which goes on as another worker."""
     first = await participant(native)
@@ -412,6 +432,7 @@ async def test_whoever_retires_is_counted_no_more_and_still_owns(native: World) 
     assert held.valid
 
 
+@pytest.mark.fault("F18")
 async def test_a_worker_whose_loop_stands_still_for_too_long_gives_no_signs_of_life(world: World) -> None:
     member, other = await participant(world), await participant(world, "w2")
     await member.take()

@@ -73,6 +73,7 @@ def test_a_value_beyond_its_range_is_refused_in_lambdas_words(
     assert problems(**{option: least - 1}) == [f"{option}: Value '{least - 1}' {said} greater than or equal to {least}"]
 
 
+@pytest.mark.fault("F3")
 def test_all_values_beyond_their_ranges_are_told_at_once() -> None:
     assert [text.partition(":")[0] for text in problems(batch_size=0, parallelization_factor=11, uuid="x")] == [
         "batch_size",
@@ -133,6 +134,7 @@ def test_a_long_value_is_not_shown() -> None:
     assert "0000" not in text
 
 
+@pytest.mark.fault("F3")
 def test_a_larger_batch_needs_no_batching_window() -> None:
     assert accepted(batch_size=101, maximum_batching_window_s=0).batch_size == 101
 
@@ -140,6 +142,7 @@ def test_a_larger_batch_needs_no_batching_window() -> None:
 # --- options that exclude each other ---------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F3")
 def test_a_tumbling_window_excludes_lanes_in_lambdas_words() -> None:
     [text] = problems(tumbling_window_s=10, parallelization_factor=2)
     said = "Parallelization factor must be equal to 1 when tumbling window period is configured"
@@ -169,6 +172,7 @@ def test_a_tumbling_window_excludes_parking() -> None:
     assert text.endswith("(on_poison, tumbling_window_s)")
 
 
+@pytest.mark.fault("F3")
 def test_parking_needs_retries_that_can_be_used_up() -> None:
     [text] = problems(on_poison="park_key")
     assert "maximum_retry_attempts = -1 never uses them up" in text

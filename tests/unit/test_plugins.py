@@ -145,6 +145,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.fault("F4")
 @pytest.mark.parametrize(("code", "reason"), BROKEN.items())
 def test_a_module_that_cannot_be_imported_is_that_plugins_error(install: Install, code: str, reason: str) -> None:
     install("x-broken", "broken", code)
@@ -197,6 +198,7 @@ def test_a_plugin_under_another_name_is_refused(install: Install) -> None:
     assert module in sys.modules
 
 
+@pytest.mark.fault("F4")
 def test_two_distributions_with_one_name_are_both_refused_unseen(install: Install) -> None:
     one = install("x-one", "acme", sink("acme"))
     two = install("x-two", "acme", sink("acme"))
@@ -224,6 +226,7 @@ LOOK_UPS: list[tuple[Callable[[str], object], str]] = [
 ]
 
 
+@pytest.mark.fault("F4")
 @pytest.mark.parametrize(("look_up", "group"), LOOK_UPS, ids=[group for _, group in LOOK_UPS])
 def test_a_name_that_is_not_installed_is_told_with_those_that_are(look_up: Callable[[str], object], group: str) -> None:
     with pytest.raises(PluginError) as caught:

@@ -147,6 +147,7 @@ def test_a_malformed_image_names_its_place_and_no_data(broken: dict[str, Any]) -
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.fault("F6")
 @pytest.mark.parametrize(
     "json",
     [
@@ -165,6 +166,7 @@ def test_a_malformed_envelope_names_its_place(json: dict[str, Any] | bytes) -> N
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.fault("F6")
 def test_a_record_without_keys_says_so() -> None:
     with pytest.raises(MalformedRecordError, match="no Keys"):
         _ = record(wire(Keys=None)).keys

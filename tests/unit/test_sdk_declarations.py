@@ -108,6 +108,7 @@ def test_an_api_version_is_two_numbers(version: str) -> None:
 MAJOR, MINOR = API_VERSION
 
 
+@pytest.mark.fault("F4")
 @pytest.mark.parametrize("version", [f"{MAJOR}.{MINOR + 1}", f"{MAJOR + 1}.0", f"{MAJOR - 1}.{MINOR}"])
 def test_a_plugin_for_another_version_is_refused(version: str) -> None:
     assert mistake(lambda: sink(api_version=version)) == (

@@ -169,6 +169,7 @@ async def test_a_later_change_is_not_sent_before_the_earlier_one_is_answered() -
 # --- what is told of single records ----------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F23")
 async def test_exactly_what_was_not_taken_is_told() -> None:
     assert await failures(batch_of("a", "b", "c"), Target(rejecting("b1"))) == {"b1": ("failed", "no luck")}
 
@@ -186,6 +187,7 @@ async def test_failures_are_told_in_the_order_of_the_batch() -> None:
     assert list(told) == ["a1", "a2", "c1"]
 
 
+@pytest.mark.fault("F12")
 async def test_a_record_that_is_too_large_is_refused_and_not_sent() -> None:
     target = Target()
     with pytest.raises(RecordsFailedError) as caught:
@@ -341,6 +343,7 @@ async def test_a_newer_owner_ends_everything(request_records_max: int | None) ->
     assert not any("a2" in request or "b2" in request for request in target.requests)
 
 
+@pytest.mark.fault("F21")
 async def test_an_answer_for_another_number_of_entries_is_a_bug_of_the_sink() -> None:
     async def answer(sent: Sequence[str]) -> list[Rejection | None]:
         await anyio.lowlevel.checkpoint()

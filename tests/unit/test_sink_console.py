@@ -80,6 +80,7 @@ def test_a_reader_that_went_away_is_told() -> None:
     assert b"sink console: nothing can be written to stdout: Broken pipe" in ended.stderr
 
 
+@pytest.mark.fault("F57")
 def test_a_closed_stream_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     with (tmp_path / "out").open("w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)

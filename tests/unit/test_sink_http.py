@@ -139,6 +139,7 @@ async def test_a_redirect_is_not_followed(webhook: Webhook) -> None:
     assert [received.path for received in webhook.received] == ["/hook"]
 
 
+@pytest.mark.fault("F13")
 async def test_an_answer_without_end_is_not_read_to_its_end(webhook: Webhook) -> None:
     changes = Changes()
     webhook.answer = lambda _: Answer(body=b"x" * 10_000_000)
@@ -206,6 +207,7 @@ def names_mean(monkeypatch: pytest.MonkeyPatch, address: str) -> Iterator[None]:
         yield
 
 
+@pytest.mark.fault("F37")
 async def test_a_name_that_leads_to_metadata_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = Changes()
     async with opened(http(url="http://innocent.example/hook", timeout_s=2)) as sink:
@@ -259,6 +261,7 @@ def secure_webhook(authority: trustme.CA) -> Iterator[Webhook]:
         yield webhook
 
 
+@pytest.mark.fault("F36")
 async def test_certificates_are_verified(secure_webhook: Webhook, authority: trustme.CA, tmp_path: Path) -> None:
     changes = Changes()
     batch = changes.batch(changes.put("one"))

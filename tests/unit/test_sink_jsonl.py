@@ -167,7 +167,7 @@ def test_a_writer_waits_for_the_one_that_is_in_the_middle_of_its_lines(tmp_path:
     with path.open("ab", buffering=0) as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         other.write(b'{"in":"the mid')
-        writing = threading.Thread(target=file.append, args=(b'{"a":1}\n',))
+        writing = threading.Thread(target=file.append, args=(b'{"a":1}\n',))  # noqa: TID251 - beside the test
         writing.start()
         writing.join(0.2)
         assert writing.is_alive()

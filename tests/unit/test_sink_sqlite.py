@@ -239,6 +239,7 @@ async def test_a_file_that_is_locked_for_long_is_a_pause(tmp_path: Path, monkeyp
     assert len(rows(path)) == 1
 
 
+@pytest.mark.fault("F39")
 async def test_a_full_disk_is_a_pause_and_leaves_nothing_half(tmp_path: Path) -> None:
     changes, path = Changes(), tmp_path / "orders.db"
     changes.put_many(50)

@@ -132,7 +132,7 @@ def open_at_once(file: Path) -> list[BaseException]:
         except StoreError as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=open_together) for _ in range(openers)]
+    threads = [threading.Thread(target=open_together) for _ in range(openers)]  # noqa: TID251 - beside the test
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -196,6 +196,7 @@ def content(file: Path) -> list[str]:
         return list(connection.iterdump())
 
 
+@pytest.mark.fault("F59")
 async def test_a_file_of_version_1_keeps_its_rows_and_takes_what_is_new(file: Path) -> None:
     of_version_1(file)
     window = WindowState(60, 120, b'{"total":1}')
@@ -244,6 +245,7 @@ def test_a_step_that_fails_leaves_the_file_at_its_version(file: Path) -> None:
     assert anyio.run(read, file) == OLD_LEASES[0]
 
 
+@pytest.mark.fault("F59")
 async def test_a_worker_of_version_1_that_has_the_file_open_goes_on(file: Path) -> None:
     of_version_1(file)
     with closing(sqlite3.connect(file, isolation_level=None)) as old:
@@ -299,6 +301,7 @@ def of_another_program(file: Path) -> None:
     connection.close()
 
 
+@pytest.mark.fault("F41")
 @pytest.mark.parametrize(
     ("spoil", "reason", "advice"),
     [
@@ -350,6 +353,7 @@ def test_a_path_that_is_none_is_an_error_and_not_a_hang() -> None:
     assert "null" in str(refusal(Path("a\0b")))
 
 
+@pytest.mark.fault("F42")
 async def test_a_row_that_cannot_be_read_fails_its_reader_and_nobody_else(file: Path) -> None:
     async with open_sqlite_store(file) as store:
         await store.create(LEASE)
@@ -424,6 +428,7 @@ async def ask(store: SqliteStore, statement: str) -> Any:
     return await store._writer.ask(lambda connection: connection.execute(statement).fetchone(), writes=False)
 
 
+@pytest.mark.fault("F39")
 async def test_a_full_disk_stops_writes_loudly_and_reads_go_on(file: Path) -> None:
     async with open_sqlite_store(file) as store:
         stored = await store.create(LEASE)
@@ -437,6 +442,7 @@ async def test_a_full_disk_stops_writes_loudly_and_reads_go_on(file: Path) -> No
         assert await store.update(LARGE, expected_version=1) == replace(LARGE, version=2)
 
 
+@pytest.mark.fault("F39")
 async def test_on_a_full_disk_letters_are_kept_all_or_none(file: Path) -> None:
     letters = [replace(LETTER, sequence_number=str(number), record=b"x" * 2_000) for number in range(100)]
     async with open_sqlite_store(file) as store:
@@ -455,6 +461,7 @@ async def test_on_a_full_disk_letters_are_kept_all_or_none(file: Path) -> None:
         assert await store.count(DEAD) == 100
 
 
+@pytest.mark.fault("F39")
 def test_on_a_full_disk_each_request_of_a_group_has_its_own_outcome(file: Path) -> None:
     connection = open_file(file)
     connection.execute("CREATE TABLE numbers (value TEXT UNIQUE)")
@@ -533,6 +540,7 @@ def test_a_request_that_fails_spoils_no_other(file: Path) -> None:
     connection.close()
 
 
+@pytest.mark.fault("F40")
 def test_a_commit_that_fails_half_way_is_an_unknown_outcome_for_writes_only(file: Path) -> None:
     connection = open_file(file)
     connection.execute("CREATE TABLE numbers (value TEXT UNIQUE)")
@@ -546,6 +554,7 @@ def test_a_commit_that_fails_half_way_is_an_unknown_outcome_for_writes_only(file
     connection.close()
 
 
+@pytest.mark.fault("F40")
 @pytest.mark.parametrize(("at", "name"), [("COMMIT", "SQLITE_FULL"), ("INSERT", "SQLITE_IOERR_WRITE")])
 def test_a_write_that_was_rolled_back_did_not_happen(at: str, name: str, file: Path) -> None:
     connection = open_file(file)

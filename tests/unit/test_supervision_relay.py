@@ -91,6 +91,7 @@ async def test_an_endless_line_is_passed_on_in_parts(monkeypatch: pytest.MonkeyP
     assert written.getvalue() == b"x" * 1_000_000 + b"\n"
 
 
+@pytest.mark.fault("F57")
 async def test_where_nobody_reads_us_the_worker_learns_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     os.close(read)

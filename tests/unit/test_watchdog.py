@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from streamflow.engine.watchdog import Watchdog
+from streamflow.engine.watchdog import Place, Watchdog, stack_of_task, stack_of_thread, where
 from streamflow.events import LoopBlocked
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.fault("F18")
 async def test_a_handler_that_blocks_the_loop_is_named(caplog: pytest.LogCaptureFixture) -> None:
     told: list[Event] = []
     seen = threading.Event()
@@ -44,6 +46,47 @@ async def test_a_handler_that_blocks_the_loop_is_named(caplog: pytest.LogCapture
     assert "test_watchdog.py" in blocked.where
     assert "blocking_handler" in blocked.where
     assert blocked.blocked_s >= 0.05
+
+
+async def test_the_stack_of_a_task_that_waits_goes_down_to_where_it_waits() -> None:
+    async def outer() -> None:
+        await middle()
+
+    async def middle() -> None:
+        await inner()
+
+    async def inner() -> None:
+        await anyio.sleep_forever()
+
+    stack: list[Place] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(outer, name="waits")
+        await anyio.wait_all_tasks_blocked()
+        (task,) = [task for task in asyncio.all_tasks() if task.get_name() == "waits"]
+        stack += stack_of_task(task)
+        tasks.cancel_scope.cancel()
+    own = [place.function for place in stack if place.file == __file__]
+    assert own == ["outer", "middle", "inner"]
+    assert where(stack).startswith(f"{__file__}:")
+    assert where(stack).endswith(", inner")
+    assert where([]) == "(unknown)"
+
+
+def test_the_stack_of_a_thread_begins_with_its_function() -> None:
+    begun, done = threading.Event(), threading.Event()
+
+    def waits() -> None:
+        begun.set()
+        done.wait()
+
+    thread = threading.Thread(target=waits)  # noqa: TID251 - what this is about
+    thread.start()
+    begun.wait()
+    stack = stack_of_thread(thread.ident or 0)
+    done.set()
+    thread.join()
+    assert where(stack).endswith(", waits")
+    assert stack_of_thread(-1) == []
 
 
 async def test_a_loop_that_breathes_is_left_in_peace() -> None:

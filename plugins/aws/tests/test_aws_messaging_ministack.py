@@ -66,6 +66,7 @@ async def test_a_fifo_queue_shows_each_items_changes_in_order_and_a_repetition_o
     assert sorted(groups.values()) == sorted(expected)
 
 
+@pytest.mark.fault("F12")
 async def test_a_record_beyond_the_limit_of_the_queue_is_refused_and_the_others_arrive(ministack: str) -> None:
     queue, changes = Queue(ministack, "orders", MaximumMessageSize="2048"), Changes()
     small, large, last = changes.put("a"), changes.put("b", blob={"S": "x" * 3000}), changes.put("c")

@@ -219,7 +219,7 @@ async def open_sender(make: Callable[[], Producer], settings: KafkaSettings) -> 
     Raises what `make` raises.
     """
     sender = Sender(make, settings, asyncio.get_running_loop())
-    thread = threading.Thread(target=sender.run, name="streamflow/kafka", daemon=True)
+    thread = threading.Thread(target=sender.run, name="streamflow/kafka", daemon=True)  # noqa: TID251 - librdkafka's poll blocks
     thread.start()
     try:
         yield sender

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import secrets  # noqa: TID251 - names that no other run has
 from typing import TYPE_CHECKING
 
 import pytest

@@ -303,6 +303,7 @@ async def test_a_full_bucket_is_told_and_keeps_what_it_has(running_server: NatsS
         assert await store.get(LEASE.key) == lease
 
 
+@pytest.mark.fault("F49")
 async def test_a_bucket_that_was_deleted_is_told_by_every_call(
     running_server: NatsServer, bucket: str, store: NatsStore
 ) -> None:

@@ -243,6 +243,7 @@ async def pretended_server(**info: Any) -> AsyncIterator[tuple[int, list[bytes]]
         tasks.cancel_scope.cancel()
 
 
+@pytest.mark.fault("F36")
 async def test_nothing_is_said_in_the_clear_to_who_offers_no_tls() -> None:
     async with pretended_server() as (port, heard):
         told = await refused(f"nats://somebody:hunter2@127.0.0.1:{port}?tls=true")

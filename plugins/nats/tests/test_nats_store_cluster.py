@@ -81,6 +81,7 @@ async def outlived(store: NatsStore, rival: NatsStore, last: Lease, letters: Seq
     return taken
 
 
+@pytest.mark.fault("F51")
 @pytest.mark.anyio
 @pytest.mark.timeout(150)  # three elections, on a machine that has other work
 async def test_the_death_of_any_server_takes_nothing_back(

@@ -65,6 +65,7 @@ async def is_unknown(ask: Callable[[], Awaitable[Any]]) -> None:
 # -- lost answers -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("F30")
 @pytest.mark.parametrize("window", [None, LARGE], ids=["small", "large"])
 async def test_a_write_whose_answer_is_lost_has_happened_and_is_unknown(
     proxy: FaultProxy, store: NatsStore, witness: NatsStore, window: WindowState | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import secrets
+import secrets  # noqa: TID251 - names that no other run has
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol

@@ -48,7 +48,7 @@ class Stepped:
                 if here and self._then is not None:
                     yield from self._then().__await__()
                 advance = _sending(steps, sent)
-            except BaseException as error:  # noqa: BLE001 - it is the coroutine's
+            except BaseException as error:  # noqa: ASYNC103, BLE001 - it is the coroutine's
                 advance = _throwing(steps, error)
             number += 1
 

@@ -344,6 +344,7 @@ async def test_of_several_hosts_one_that_is_there_is_taken(postgres_server: Post
             assert await store.create(LEASE) is not None
 
 
+@pytest.mark.fault("F36")
 async def test_the_certificate_of_the_server_is_verified(
     postgres_server: PostgresServer, schema: str, tmp_path: Path
 ) -> None:

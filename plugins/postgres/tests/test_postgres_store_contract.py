@@ -29,9 +29,9 @@ class _Postgres:
 
 class TestPostgresLeases(_Postgres, LeaseStoreContract):
     @pytest.mark.timeout(240)
-    async def test_ten_thousand_rows_are_listed(self, store: LeaseStore) -> None:
+    async def test_thousands_of_rows_are_listed(self, store: LeaseStore) -> None:
         """Each of them a transaction of its own, which is on the disk before the next one has the connection."""
-        await super().test_ten_thousand_rows_are_listed(store)
+        await super().test_thousands_of_rows_are_listed(store)
 
 
 class TestPostgresLetters(_Postgres, DeadLetterStoreContract):

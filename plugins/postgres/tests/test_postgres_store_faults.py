@@ -111,6 +111,7 @@ async def test_a_lost_answer_to_a_look_is_a_plain_failure(store: PostgresStore, 
         proxy.pass_through()
 
 
+@pytest.mark.fault("F30")
 async def test_wherever_a_write_is_cut_the_row_tells_what_became_of_it(
     store: PostgresStore, truth: PostgresStore, proxy: FaultProxy
 ) -> None:
@@ -204,6 +205,7 @@ async def test_it_works_again_after_the_server_was_stopped_in_an_orderly_way(
     assert await store.get(LEASE.key) == made
 
 
+@pytest.mark.fault("F38")
 async def test_a_server_that_says_nothing_is_given_up_in_time_by_everybody(
     impatient: None,
     store: PostgresStore,
@@ -379,6 +381,7 @@ async def test_whatever_isolation_the_role_prefers_exactly_one_taker_wins(store_
         assert await one.park([letter(1)], opening=True) == await other.park([letter(2)]) == {key_of("a")}
 
 
+@pytest.mark.fault("F49")
 async def test_tables_that_were_dropped_are_told_and_nothing_is_made_in_silence(
     store: PostgresStore, connection: Any, schema: str
 ) -> None:

@@ -43,6 +43,7 @@ def _fail_over(server: ValkeyServer) -> None:
     server.start()
 
 
+@pytest.mark.fault("F51")
 async def test_an_epoch_comes_back_and_the_new_owner_meets_a_conflict() -> None:
     with _forgetful() as (server, client):
         async with open_store(server.url()) as store:
@@ -62,6 +63,7 @@ async def test_an_epoch_comes_back_and_the_new_owner_meets_a_conflict() -> None:
             assert await store.get(LEASE.key) == again
 
 
+@pytest.mark.fault("F51")
 async def test_a_version_comes_back_and_whoever_writes_last_ends_the_time_of_two_owners() -> None:
     with _forgetful() as (server, client):
         async with open_store(server.url()) as store:
@@ -98,6 +100,7 @@ async def test_a_letter_that_is_lost_takes_the_checkpoint_behind_it_along() -> N
             assert ids_of(await store.letters(DEAD))[1] == lost
 
 
+@pytest.mark.fault("F51")
 async def test_a_replica_that_is_promoted_without_the_last_write_does_not_know_the_new_owner() -> None:
     with _replicated() as (primary, replica, promoted):
         async with open_store(primary.url()) as store:

@@ -89,6 +89,7 @@ async def test_a_server_that_cannot_be_used_is_told_without_the_password(valkey_
             assert "wrong-password" not in message
 
 
+@pytest.mark.fault("F36")
 async def test_the_certificate_of_the_server_is_verified(
     valkey_server: ValkeyServer, name: str, tmp_path: Path
 ) -> None:

@@ -127,6 +127,7 @@ async def test_a_write_that_is_cut_on_its_way_has_an_unknown_outcome_and_did_not
     assert _contents(client, name) != before
 
 
+@pytest.mark.fault("F30")
 async def test_after_a_lost_answer_the_row_tells_what_happened(store: StateStore, proxy: FaultProxy) -> None:
     wanted = replace(HELD, checkpoint=Position.after("1" * 21))
     proxy.cut_after(50)
@@ -204,6 +205,7 @@ async def test_a_server_that_was_killed_and_started_again_is_used_without_openin
             assert await store.update(HELD, expected_version=2) == replace(HELD, version=3)
 
 
+@pytest.mark.fault("F38")
 async def test_a_server_that_does_not_answer_holds_nobody_up_and_whoever_was_not_sent_knows_it(
     store: StateStore, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

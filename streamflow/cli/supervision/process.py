@@ -14,6 +14,7 @@ import anyio
 
 from streamflow.cli.supervision.channel import Channel, open_channel
 from streamflow.cli.supervision.relay import Output, open_relay
+from streamflow.failpoints import armed
 
 if TYPE_CHECKING:
     import signal
@@ -36,7 +37,7 @@ def command(chosen: RunOptions, *, number: int, workers: int, name: str, channel
     return [
         sys.executable,
         *safe_path,
-        *("-m", "streamflow.cli.main", "run-worker"),
+        *("-m", "streamflow.testing.failpoints" if armed() else "streamflow.cli.main", "run-worker"),
         *place,
         *(["--debug"] if debug else []),
         *chosen.arguments(),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-import secrets
+import secrets  # noqa: TID251 - a new id for each process
 import signal
 import socket
 from functools import partial
@@ -54,7 +54,7 @@ def supervise(chosen: RunOptions, *, workers: int, show: Show, debug: bool = Fal
     Raises:
         ConfigError: the admin server cannot listen where it was asked to.
     """
-    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"  # noqa: TID251 - a new id for each process
     supervisor = Supervisor(chosen, workers=workers, name=name, debug=debug)
     anyio.run(supervisor.run, show)
     if supervisor.problem is not None:

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import click
 
-from streamflow.cli import garbage, options, run_options
+from streamflow.cli import garbage, limits, options, run_options
 from streamflow.cli.run_options import RunOptions
 from streamflow.cli.serving import run_app
 from streamflow.cli.supervision.channel import Channel, open_channel
@@ -55,6 +55,7 @@ def run_worker(context: click.Context, /, *, number: int, workers: int, name: st
     chosen.configure_logging()
     for handler in logging.getLogger().handlers:
         handler.addFilter(Signature(worker_id))
+    limits.raise_files()
     with suppress(OSError):  # the supervisor is gone already: the end of the channel says so again
         end.sendall(encoded(_declared(worker_id, http)))
 
@@ -62,7 +63,8 @@ def run_worker(context: click.Context, /, *, number: int, workers: int, name: st
         garbage.settle()
         await report(worker, await open_channel(end))
 
-    context.exit(run_app(app.model_copy(update={"http": None}), beside, signals_told=False))
+    app = app.model_copy(update={"http": None})
+    context.exit(run_app(app, beside, signals_told=False, hang_limit_s=chosen.hang_limit))
 
 
 def _declared(worker_id: str, http: HttpOptions | None) -> Declared:

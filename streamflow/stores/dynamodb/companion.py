@@ -6,7 +6,7 @@ anything points to them.
 
 from __future__ import annotations
 
-import secrets
+import secrets  # noqa: TID251 - no two letters of two workers may have one id
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from streamflow.errors import StoreError
-from streamflow.leases import STREAM_ROW, WORKERS, LeaseLayout
+from streamflow.leases import STREAM_ROW, SUSPECTS, WORKERS, LeaseLayout
 from streamflow.stores.dynamodb.rows import RELEASED
 from streamflow.stores.dynamodb.table import LeaseTable
 from streamflow.stores.dynamodb.tables import LEASE_TABLE, coordinator_item, find_table
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from streamflow.stores.dynamodb.url import DynamoDBUrl
 
 _logger = logging.getLogger("streamflow")
+
+_OF_NO_STREAM = {WORKERS, SUSPECTS}
 
 
 class DynamoDBLeases:
@@ -49,7 +51,7 @@ class DynamoDBLeases:
 
     async def list(self, pipeline: str, stream_arn: str) -> Sequence[Lease]:
         rows = await self._companion.rows(pipeline, stream_arn)
-        if (pipeline, stream_arn) == WORKERS:
+        if (pipeline, stream_arn) in _OF_NO_STREAM:
             return rows
         table = await self._table(pipeline, stream_arn)
         return [*rows, *await table.list()]
@@ -158,4 +160,4 @@ class DynamoDBLeases:
 
 
 def _is_no_shard(key: LeaseKey) -> bool:
-    return key.shard_id == STREAM_ROW or (key.pipeline, key.stream_arn) == WORKERS
+    return key.shard_id == STREAM_ROW or (key.pipeline, key.stream_arn) in _OF_NO_STREAM

@@ -31,12 +31,12 @@ _SENTINELS["AT_TIMESTAMP"] = TRIM_HORIZON
 
 def is_lease(item: Item) -> bool:
     """False for what the KCL 3.5 keeps besides leases in one table."""
-    return _text(item, ENTITY) in {None, "LEASE"}
+    return _entity(item) in {None, "LEASE"}
 
 
 def is_leader(item: Item) -> bool:
     """Whether this is the record of a leader of the KCL 3.5, held: one that is given back says so, or is taken away."""
-    return _text(item, ENTITY) == "LEADER" and RELEASED not in item
+    return _entity(item) == "LEADER" and RELEASED not in item
 
 
 def lease_of(item: Item, key: LeaseKey) -> Lease:
@@ -92,7 +92,7 @@ def is_current(note: Item, kcl: Lease) -> bool:
 
 
 def lease_key_of(item: Item) -> str:
-    return _text(item, KEY) or ""
+    return str(item.get(KEY, {}).get("S", ""))
 
 
 def counter_of(item: Item) -> int:
@@ -124,10 +124,17 @@ def switches_of(item: Item) -> int:
     return _number(item[SWITCHES]) if SWITCHES in item else 0
 
 
+def _entity(item: Item) -> str | None:
+    return item.get(ENTITY, {}).get("S")
+
+
 def _text(item: Item, name: str) -> str | None:
-    """Absent, NULL and empty are the same: nobody."""
-    found = item.get(name, {}).get("S")
-    return found if isinstance(found, str) and found else None
+    """Absent, NULL and empty are the same: nobody. What is no text is damage, and no shard that was never read."""
+    value = item.get(name, {})
+    found = value.get("S")
+    if found is None and value and "NULL" not in value:
+        raise ValueError(f"{name} is no string")
+    return found or None
 
 
 def _number(value: Value) -> int:
@@ -139,4 +146,6 @@ def _names(item: Item, name: str) -> tuple[str, ...]:
     value = item.get(name, {})
     if "L" in value:
         return tuple(sorted(one["S"] for one in value["L"]))
-    return tuple(sorted(value.get("SS", [value["S"]] if "S" in value else [])))
+    if "S" in value:
+        return (value["S"],)
+    return tuple(sorted(value["SS"])) if value and "NULL" not in value else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from math import inf
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,7 +30,7 @@ _RECORDS, _RECORD_BYTES = 500, 1_000
 class ConcurrencyScenarios(SinkHooks):
     async def test_the_event_loop_is_never_blocked(self) -> None:
         changes = Changes(shards=2)
-        stalls_s = []
+        least_s = inf
         async with self.opened(changes) as opened:
             await opened.write(changes.batch(changes.put("first")))
             for number in range(_ROUNDS):
@@ -41,8 +42,8 @@ class ConcurrencyScenarios(SinkHooks):
                 async with watched_loop() as stalls:
                     for batch in batches:
                         await opened.write(batch)
-                stalls_s.append(stalls.longest_s)
-        least_s = min(stalls_s)
+                if (least_s := min(least_s, stalls.longest_s)) < STALL_S_MAX:
+                    break
         assert least_s < STALL_S_MAX, f"writing blocks the event loop for {least_s * 1000:.0f} ms"
         await self.check_target(changes, changes.records)
 

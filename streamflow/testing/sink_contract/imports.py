@@ -24,11 +24,10 @@ effects = []
 LOUD = {"socket.connect", "socket.bind", "socket.getaddrinfo", "socket.sendto", "subprocess.Popen", "os.system", "os.remove",
         "os.mkdir", "os.rename"}
 def listen(event, arguments):
-    if event in LOUD and "__pycache__" not in str(arguments):
+    if event in LOUD:
         effects.append(event)
     elif event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR):
-        if "__pycache__" not in str(arguments[0]):
-            effects.append("a file is written")
+        effects.append("a file is written")
 def loop(*arguments, made=asyncio.new_event_loop):
     effects.append("an event loop is made")
     return made(*arguments)
@@ -78,7 +77,7 @@ def _module_of(sink: SinkDeclaration) -> str:
 
 def _import(module: str) -> dict[str, Any]:
     finished = subprocess.run(  # noqa: S603 - our own interpreter and program
-        [sys.executable, "-c", _PROGRAM, module, json.dumps(sys.path)],
+        [sys.executable, "-B", "-c", _PROGRAM, module, json.dumps(sys.path)],
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from streamflow.leases import WORKERS, Gap, Lease, LeaseState, WindowState
+from streamflow.leases import SUSPECTS, WORKERS, Gap, Lease, LeaseState, WindowState
 from streamflow.positions import LATEST, SHARD_END, TRIM_HORIZON, Position
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STREAM_ARN = "arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
 LEASE = Lease(pipeline="orders", stream_arn=STREAM_ARN, shard_id="shardId-1")
-TAKERS, ROUNDS, MANY_ROWS = 16, 20, 10_000
+TAKERS, ROUNDS = 16, 20
 
 POSITIONS = [
     TRIM_HORIZON,
@@ -50,6 +50,10 @@ class LeaseStoreContract:
 
     streams_max = 2
     """Most streams of one pipeline that the store has at the same time: 1 in a layout that has a table for each."""
+    rows_many = 10_000
+    """So many rows a listing must hold; fewer where the server is a toy."""
+    row_many = LEASE
+    """What each of these rows is; a large one where a service counts its pages in bytes."""
 
     def first_version(self, lease: Lease) -> int:
         """The version of a new row: the next one, but in a layout whose counters begin elsewhere."""
@@ -112,8 +116,8 @@ class LeaseStoreContract:
         assert opened == await store.get(LEASE.key) == replace(LEASE, version=first + 2, window=window)
         assert list(await store.list("orders", STREAM_ARN)) == [replace(LEASE, version=first + 2)]
 
-    async def test_ten_thousand_rows_are_listed(self, store: LeaseStore) -> None:
-        rows = [replace(LEASE, shard_id=f"shardId-{number:08d}") for number in range(MANY_ROWS)]
+    async def test_thousands_of_rows_are_listed(self, store: LeaseStore) -> None:
+        rows = [replace(self.row_many, shard_id=f"shardId-{number:08d}") for number in range(self.rows_many)]
         async with anyio.create_task_group() as tasks:
             for row in rows:
                 tasks.start_soon(store.create, row)
@@ -225,6 +229,26 @@ class LeaseStoreContract:
         stored = await store.create(worker)
         await store.create(LEASE)
         assert list(await store.list(*WORKERS)) == [stored] == [replace(worker, version=1)]
+
+    async def test_the_rows_of_suspects_are_apart(self, store: LeaseStore) -> None:
+        pipeline, stream_arn = SUSPECTS
+        name = f"orders|{STREAM_ARN}|shardId-1"
+        suspect = Lease(
+            pipeline=pipeline,
+            stream_arn=stream_arn,
+            shard_id=name,
+            owner="w#1",
+            epoch=3,
+            checkpoint=Position.after("9" * 40),
+            children=("9" * 40, "2"),
+        )
+        stored = await store.create(suspect)
+        await store.create(LEASE)
+        assert list(await store.list(*SUSPECTS)) == [stored] == [replace(suspect, version=1)]
+        assert stored is not None
+        assert list(await store.list(*WORKERS)) == []
+        assert await store.delete(suspect.key, expected_version=stored.version)
+        assert await store.get(suspect.key) is None
 
     async def test_of_sixteen_takers_exactly_one_wins_each_round(self, store: LeaseStore, rival: LeaseStore) -> None:
         seen = await store.create(LEASE)

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 class CountedMemoryStore(MemoryStore):
+    """The contract of `CountedLeaseStore` within one event loop; nothing in it ever waits."""
+
     failover_s = 10.0
 
     def __init__(self, layout: LeaseLayout = LeaseLayout.KCL) -> None:
@@ -27,9 +29,10 @@ class CountedMemoryStore(MemoryStore):
         return await super().update(lease, expected_version=expected_version)
 
     async def ask(self, lease: Lease, claimant: str) -> Lease | None:
+        """As `CountedLeaseStore.ask`."""
         current = await self.get(lease.key)
         if current is None or current.owner != lease.owner or current.claimant is not None:
             return None
         asked = replace(current, claimant=claimant)
-        self._rows[lease.key] = asked
+        self._set(lease.key, asked)
         return asked

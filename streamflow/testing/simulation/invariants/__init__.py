@@ -1,0 +1,48 @@
+"""V1 to V18: what must be so whatever happens, each as a small class that the oracle asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamflow.testing.simulation.invariants.accounts import CountersConserve, LagIsTold
+from streamflow.testing.simulation.invariants.checkpoints import CheckpointNotAhead, CheckpointStored, NothingGoesBack
+from streamflow.testing.simulation.invariants.convergence import Converges, LeasesSettle
+from streamflow.testing.simulation.invariants.delivery import FencedInOrder, FirstInOrder, NothingLost
+from streamflow.testing.simulation.invariants.giving_up import GivenUpExactly, RetriesBounded
+from streamflow.testing.simulation.invariants.ownership import OneOwner, ParentsFirst
+from streamflow.testing.simulation.invariants.repetition import RepetitionBounded
+from streamflow.testing.simulation.invariants.resources import CallsBounded, MemoryBounded, NoTaskLeft, NothingStarves
+from streamflow.testing.simulation.invariants.secrecy import NothingLeaks
+from streamflow.testing.simulation.invariants.shutdown import ShutdownBounded
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamflow.testing.simulation.oracle import Bounds, Invariant
+
+
+def all_invariants(bounds: Bounds) -> Sequence[Invariant]:
+    """Fresh ones for one run; V18 compares two runs, and is `delivery.differences`."""
+    return (
+        NothingLost(),
+        FirstInOrder(),
+        FencedInOrder(),
+        CheckpointNotAhead(),
+        NothingGoesBack(),
+        OneOwner(bounds),
+        ParentsFirst(),
+        RepetitionBounded(),
+        CheckpointStored(bounds),
+        NothingStarves(bounds),
+        MemoryBounded(bounds),
+        ShutdownBounded(bounds),
+        GivenUpExactly(bounds),
+        RetriesBounded(bounds),
+        CountersConserve(),
+        LagIsTold(),
+        Converges(bounds),
+        LeasesSettle(bounds),
+        CallsBounded(bounds),
+        NothingLeaks(bounds),
+        NoTaskLeft(),
+    )

@@ -1,0 +1,89 @@
+"""V3, V4, and the half of V7 that is about time: the stored checkpoint is never ahead, never back, and not far behind."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from streamflow.testing.simulation.facts import HAND, RowStored, Sampled
+from streamflow.testing.simulation.oracle import OfFacts
+from streamflow.testing.simulation.truth import through
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamflow.testing.simulation.facts import Fact
+    from streamflow.testing.simulation.oracle import Bounds
+    from streamflow.testing.simulation.truth import Truth
+
+
+class CheckpointNotAhead(OfFacts):
+    """V3: no stored checkpoint covers a record that is not settled."""
+
+    name = "V3"
+    hears: ClassVar[Sequence[type]] = (RowStored,)
+
+    def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
+        assert isinstance(fact, RowStored)
+        row = fact.after
+        course = None if row is None or fact.node == HAND else truth.course(row.pipeline, row.shard_id)
+        if row is None or course is None or (fact.before is not None and fact.before.checkpoint == row.checkpoint):
+            return None
+        covered, unsettled = through(row.checkpoint), course.first_unsettled()
+        if unsettled is not None and unsettled <= covered:
+            return f"{fact.node} stored {row.checkpoint} of {row.shard_id}, but {unsettled} is not settled"
+        if covered == math.inf and not (course.shard.finished or course.shard.gone):
+            return f"{fact.node} stored the end of {row.shard_id}, which is open"
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class NothingGoesBack(OfFacts):
+    """V4: checkpoint and epoch of a row only grow, also over its deletion; a noted gap begins anew at the horizon."""
+
+    name = "V4"
+    hears: ClassVar[Sequence[type]] = (RowStored,)
+    _epochs: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The greatest that a row ever had."""
+
+    def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
+        assert isinstance(fact, RowStored)
+        before, row = fact.before, fact.after
+        course = None if row is None or fact.node == HAND else truth.course(row.pipeline, row.shard_id)
+        if row is None or course is None:
+            return None
+        place = row.pipeline, row.shard_id
+        newest = self._epochs.get(place, -1)
+        self._epochs[place] = max(newest, row.epoch)
+        if before is None:
+            if newest >= row.epoch and not course.forgotten:
+                return f"{fact.node} made the row of {row.shard_id} again with epoch {row.epoch}, after {newest}"
+            return None
+        if row.epoch < before.epoch:
+            return f"{fact.node} moved the epoch of {row.shard_id} from {before.epoch} to {row.epoch}"
+        if row.version <= before.version and row.claimant == before.claimant:
+            return f"{fact.node} moved the version of {row.shard_id} from {before.version} to {row.version}"
+        if through(row.checkpoint) < through(before.checkpoint) and row.gaps == before.gaps:
+            return f"{fact.node} moved the checkpoint of {row.shard_id} from {before.checkpoint} to {row.checkpoint}"
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class CheckpointStored(OfFacts):
+    """V7: while nothing fails, what is settled is stored soon, so that a crash repeats little."""
+
+    bounds: Bounds
+    name = "V7"
+    hears: ClassVar[Sequence[type]] = (Sampled,)
+
+    def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:  # noqa: ARG002 - a sample is but the moment to look
+        bound_s = self.bounds.checkpoint_interval_s + 4 * self.bounds.lease_duration_s
+        for (pipeline, shard_id), course in truth.courses.items():
+            if course.unstored_since_s is None:
+                continue
+            unstored_s = truth.now_s - max(course.unstored_since_s, truth.quiet_at_s)
+            if unstored_s > bound_s:
+                course.unstored_since_s = truth.now_s
+                return f"{pipeline}: what is settled of {shard_id} is not stored since {unstored_s:.1f} s"
+        return None

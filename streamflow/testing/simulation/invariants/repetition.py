@@ -1,0 +1,91 @@
+"""V7: what is delivered again, and what must not be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from streamflow.events import LeaseLost
+from streamflow.testing.simulation.facts import Invoked, NodeStopped, RowStored, Told
+from streamflow.testing.simulation.oracle import OfFacts
+from streamflow.testing.simulation.truth import through
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamflow.testing.simulation.facts import Fact
+    from streamflow.testing.simulation.truth import Course, Truth
+
+_SETTLING_S = 30.0
+"""After the last fault: what was under way then may still fail."""
+
+
+@dataclass(slots=True, eq=False)
+class RepetitionBounded(OfFacts):
+    """V7: an owner delivers nothing that its first checkpoint covered, and nothing twice that its handler was done with.
+
+    So a crash repeats what was done since the last stored checkpoint, and what was in flight; a clean stop, and a lease
+    that is passed on while nothing fails, repeat nothing.
+    """
+
+    name = "V7"
+    hears: ClassVar[Sequence[type]] = (Invoked, NodeStopped, RowStored, Told)
+    _lost: set[tuple[str, str, str]] = field(default_factory=set)
+
+    def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
+        match fact:
+            case Told(event=LeaseLost(pipeline=pipeline, shard_id=shard_id)):
+                self._lost.add((fact.node, pipeline, shard_id))
+                return None
+            case Invoked():
+                return self._dispatched(fact, truth)
+            case NodeStopped() if fact.drained and not fact.failed:
+                return self._stopped(fact, truth)
+            case RowStored():
+                return self._passed_on(fact, truth)
+            case _:
+                return None
+
+    @staticmethod
+    def _dispatched(fact: Invoked, truth: Truth) -> str | None:
+        course, numbers = truth.courses[fact.pipeline, fact.shard_id], fact.numbers
+        if course.touched or course.forgotten or not numbers:
+            return None
+        if numbers[0] <= (base := course.bases.get(fact.epoch, 0)):
+            return f"{fact.node} delivers {numbers[0]} of {fact.shard_id}, though it began behind {base:.0f}"
+        again = [number for number in numbers if course.done_by.get(number) == fact.epoch]
+        if again:
+            return f"{fact.node} delivers {again[0]} of {fact.shard_id} again, with which its handler was done"
+        return None
+
+    def _stopped(self, fact: NodeStopped, truth: Truth) -> str | None:
+        for (pipeline, shard_id), course in truth.courses.items():
+            row = course.row
+            if row is None or course.forgotten or course.touched or (fact.node, pipeline, shard_id) in self._lost:
+                continue
+            if course.takers.get(row.epoch) != fact.node:
+                continue
+            told = fact.repeating.get((pipeline, shard_id))
+            unstored = _unstored(course)
+            if unstored is not None and (told is None or unstored <= told):
+                return f"{fact.node} stopped cleanly, but {unstored} of {shard_id} will be delivered again"
+        return None
+
+    @staticmethod
+    def _passed_on(fact: RowStored, truth: Truth) -> str | None:
+        before, row = fact.before, fact.after
+        if before is None or row is None or row.owner == before.owner or row.epoch != before.epoch:
+            return None
+        course = truth.course(row.pipeline, row.shard_id)
+        if course is None or truth.now_s < truth.quiet_at_s + _SETTLING_S or course.takers.get(row.epoch) != fact.node:
+            return None
+        if (unstored := _unstored(course)) is not None and not course.forgotten:
+            return f"{fact.node} passed {row.shard_id} on at {row.checkpoint}, but {unstored} is done"
+        return None
+
+
+def _unstored(course: Course) -> int | None:
+    """The lowest record that the present epoch's handler was done with and the row's checkpoint does not cover."""
+    assert course.row is not None
+    covered, epoch = through(course.row.checkpoint), course.row.epoch
+    return min((number for number, by in course.done_by.items() if by == epoch and number > covered), default=None)

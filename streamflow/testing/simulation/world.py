@@ -1,0 +1,367 @@
+"""A world: the stream, the store and the sink in truth, the network before them, and whole workers that live on nodes.
+
+The workers are the product's, put together as `streamflow.launch` does; only what they reach is simulated. The oracle
+hears of every effect as it happens.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from streamflow import events
+from streamflow.destinations.letters import LettersDestination
+from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
+from streamflow.engine.lease_loop import DistantStore
+from streamflow.engine.read_ahead import ReadAhead
+from streamflow.engine.worker import Worker
+from streamflow.errors import leading_error
+from streamflow.middleware.chain import compose
+from streamflow.observe.balance import Balances
+from streamflow.observe.logs import EventLog
+from streamflow.observe.shards import OpenShards
+from streamflow.pipeline import Pipeline
+from streamflow.rules.filters import compile_filters
+from streamflow.sources.shared import SharedSource
+from streamflow.testing.controls import Controls
+from streamflow.testing.simulation.clocks import VirtualClock
+from streamflow.testing.simulation.destinations import SimulatedDestination
+from streamflow.testing.simulation.facts import (
+    Invoked,
+    LoopComplained,
+    NodeStarted,
+    NodeStopped,
+    Promised,
+    Returned,
+    Sampled,
+    Told,
+    Wrote,
+)
+from streamflow.testing.simulation.invariants import all_invariants
+from streamflow.testing.simulation.loop import NODE
+from streamflow.testing.simulation.network import Network
+from streamflow.testing.simulation.nodes import Node, open_lease_loop
+from streamflow.testing.simulation.oracle import Oracle
+from streamflow.testing.simulation.rows import SimulatedRows
+from streamflow.testing.simulation.setups import CANARY, KINDS_OF_ITEM
+from streamflow.testing.simulation.sinks import SimulatedHandler, SimulatedSink
+from streamflow.testing.simulation.sometimes import Sometimes
+from streamflow.testing.simulation.store import SimulatedStore
+from streamflow.testing.simulation.streams import SimulatedSource, SimulatedStreams
+from streamflow.testing.simulation.table import SimulatedTable
+from streamflow.testing.simulation.truth import through
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from random import Random
+
+    from streamflow.events import Event
+    from streamflow.protocols import Destination, Handler, Source, StateStore, TransactionalWriter
+    from streamflow.records import Record
+    from streamflow.testing.simulation.draws import Draws
+    from streamflow.testing.simulation.facts import Fact
+    from streamflow.testing.simulation.faults import Faults
+    from streamflow.testing.simulation.loop import SimulatedLoop
+    from streamflow.testing.simulation.oracle import Violation
+    from streamflow.testing.simulation.setups import Setup
+    from streamflow.testing.simulation.truth import Course
+
+
+def _any(_record: Record) -> bool:
+    return True
+
+
+def _wanted(record: Record) -> bool:
+    """What the filter of a drawn pipeline lets pass, said without it."""
+    image = record.new_image
+    return image is not None and image.get("kind") == KINDS_OF_ITEM[0]
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """One worker that lives: its parts, for those who stop it and look at it."""
+
+    node: Node
+    key: str
+    worker: Worker
+    balances: Balances
+    read_ahead: ReadAhead
+    stopped: dict[str, events.PipelineStopped] = field(default_factory=dict)
+    """By pipeline."""
+
+
+@dataclass(eq=False)
+class World:
+    """To be made in the loop."""
+
+    loop: SimulatedLoop
+    setup: Setup
+    draws: Draws
+    faults: Faults
+    running: dict[str, Running] = field(default_factory=dict)
+    """By the key of its node's life."""
+
+    def __post_init__(self) -> None:
+        setup = self.setup
+        self.started_at_s = self.loop.now
+        self.sometimes = Sometimes()
+        transactional = setup.sink == "transactional"
+        invariants = all_invariants(setup.bounds())
+        self.oracle = Oracle(setup.pipelines, invariants, now=self.elapsed_s, transactional=transactional)
+        self.network = Network(self.draws, self.faults)
+        if setup.versions[0]["starting_position"] == "TRIM_HORIZON":
+            for pipeline in setup.pipelines:
+                self.tell(Promised(pipeline=pipeline))
+        clock = VirtualClock()
+        self.controls = Controls(now=clock.wall, **setup.tables)
+        self.streams = SimulatedStreams(self.controls.tables, self.faults, self.tell)
+        self.table = self._table()
+        self.stream_arn = self.table.stream.stream_arn
+        self.rows = SimulatedRows(setup.layout, profile=setup.profile, tell=self.tell)
+        self.sink = SimulatedSink(tell=self.tell, faults=self.faults, kind=setup.sink)
+        self._versions: Counter[str] = Counter()
+
+    def elapsed_s(self) -> float:
+        """Simulated time since the start."""
+        return self.loop.now - self.started_at_s
+
+    def tell(self, fact: Fact) -> None:
+        """Whatever happens goes through here; what a node does while it dies does not happen."""
+        if isinstance(fact, Invoked | Returned | Told) and self.oracle.truth.nodes[fact.node].ended == "crashed":
+            return
+        self.oracle.tell(fact)
+        self.sometimes.hear(fact, self.oracle.truth)
+
+    def concluded(self) -> Sequence[Violation]:
+        """What is to be said of the world once everybody has stopped, beyond what the oracle says."""
+        return ()
+
+    # -- the stream -----------------------------------------------------------------------------------------------------
+
+    def _table(self) -> SimulatedTable:
+        return SimulatedTable(
+            controls=self.controls,
+            faults=self.faults,
+            tell=self.tell,
+            shards=self.setup.scale.shards,
+            passes=_wanted if self.setup.filtered else _any,
+        )
+
+    def change(self, key: str, rng: Random) -> None:
+        """Something happens to an item: mostly it is written, and some are deleted now and then."""
+        if self.draws.uniform("kind of item", key) < 0.9 or rng.random() < 0.5:
+            self._write(key, KINDS_OF_ITEM[rng.random() < 0.3])
+        else:
+            self.table.delete({"id": {"S": key}}, expired=rng.random() < 0.5)
+
+    def _write(self, key: str, kind: str) -> None:
+        """The next version of the item."""
+        self._versions[key] += 1
+        item = {
+            "id": {"S": key},
+            "kind": {"S": kind},
+            "version": {"N": str(self._versions[key])},
+            "note": {"S": CANARY},
+        }
+        self.table.put(item)
+
+    # -- workers --------------------------------------------------------------------------------------------------------
+
+    async def work(self, node: Node, worker_id: str, version: Mapping[str, Any]) -> None:
+        """One life of a worker, in the node: from opening its parts to its end; raises what the worker raises."""
+        key = node.key
+        self.tell(NodeStarted(node=key, worker_id=worker_id))
+        failed = True
+        try:
+            async with self._opened(node, worker_id, version) as running:
+                self.running[key] = running
+                await running.worker.run()
+            failed = False
+        except BaseExceptionGroup as group:
+            raise leading_error(group) from None
+        finally:
+            self._note_end(key, failed=failed)
+
+    @asynccontextmanager
+    async def _opened(self, node: Node, worker_id: str, version: Mapping[str, Any]) -> AsyncIterator[Running]:
+        key, setup, clock = node.key, self.setup, node.clock
+
+        @asynccontextmanager
+        async def opening() -> AsyncIterator[StateStore]:
+            yield SimulatedStore(self.rows, network=self.network, node=key, faults=self.faults)
+
+        async with AsyncExitStack() as stack:
+            lease_loop = await stack.enter_async_context(open_lease_loop(opening))
+            balances = Balances(OpenShards(clock))
+            around = Surroundings(
+                options=WorkerOptions(
+                    worker_id=worker_id,
+                    lease_duration_s=setup.lease_duration_s,
+                    drain_timeout_s=setup.drain_timeout_s,
+                    audit_interval_s=setup.audit_interval_s,
+                    look_interval_s=setup.look_interval_s,
+                    stall_s=setup.stall_s,
+                ),
+                store=DistantStore(lease_loop),
+                lease_loop=lease_loop,
+                clock=clock,
+                observers=(balances, EventLog(clock=clock), lambda event: self._note_event(key, event)),
+                random=self.draws.rng("engine", key),
+                read_ahead=ReadAhead(setup.worker_buffer_bytes_max),
+            )
+            source: Source = SimulatedSource(self.streams, self.stream_arn, network=self.network, node=key, clock=clock)
+            if len(setup.pipelines) > 1:
+                source = SharedSource(source, log_bytes_max=version["buffer_bytes_max"])
+            flows = [await self._flow(name, source, key, version, around, stack) for name in setup.pipelines]
+            for branch in flows[1:]:
+                branch.company = flows[0].name
+            yield Running(node, key, Worker(flows), balances, around.read_ahead)
+
+    async def _flow(
+        self,
+        name: str,
+        source: Source,
+        key: str,
+        version: Mapping[str, Any],
+        around: Surroundings,
+        stack: AsyncExitStack,  # noqa: ARG002 - for handlers that have to be opened
+    ) -> Flow:
+        handler = SimulatedHandler(self.sink, pipeline=name, network=self.network, node=key, faults=self.faults)
+        call: Handler = handler
+        fence: TransactionalWriter | None = handler if self.setup.sink == "transactional" else None
+        options = Pipeline(name=name.replace("/", "-"), source=source, handler=handler, **version)
+        return Flow(
+            name=name,
+            options=options,
+            source=source,
+            info=await source.describe(),
+            chain=compose((), call),
+            fence=fence,
+            around=around,
+            accepts=compile_filters(options.filters),
+            destinations=self._destinations(key, around.store),
+        )
+
+    def _destinations(self, key: str, store: StateStore) -> list[Destination]:
+        letters = LettersDestination(store)
+        elsewhere = SimulatedDestination(network=self.network, node=key, faults=self.faults, tell=self.tell)
+        chosen: dict[str, list[Destination]] = {
+            "letters": [letters],
+            "elsewhere": [elsewhere],
+            "both": [letters, elsewhere],
+        }
+        return chosen[self.setup.gives_up_to]
+
+    def _note_event(self, key: str, event: Event) -> None:
+        if isinstance(event, events.PipelineStopped) and key in self.running:
+            self.running[key].stopped[event.pipeline] = event
+        elif isinstance(event, events.PipelineStarted) and event.pipeline not in self.oracle.truth.promised:
+            self.tell(Promised(pipeline=event.pipeline))
+        self.tell(Told(node=key, event=event))
+
+    def _note_end(self, key: str, *, failed: bool) -> None:
+        running = self.running.pop(key, None)
+        if self.oracle.truth.nodes[key].ended:
+            return  # it was killed, and nothing that it says is heard
+        stopped = {} if running is None else running.stopped
+        self.tell(
+            NodeStopped(
+                node=key,
+                drained=all(event.drained for event in stopped.values()) and len(stopped) == len(self.setup.pipelines),
+                failed=failed,
+                repeating={
+                    (pipeline, shard_id): through(position)
+                    for pipeline, event in stopped.items()
+                    for shard_id, position in event.repeating.items()
+                },
+            )
+        )
+
+    def note_complaint(self, context: dict[str, Any]) -> None:
+        """Something raised where nobody could hear it. What a node does while it dies is not asked about."""
+        handle = context.get("handle")
+        key = handle._context.get(NODE, "").partition("/")[0] if handle is not None else ""
+        life = self.oracle.truth.nodes.get(key)
+        if life is None or life.ended != "crashed":
+            error = context.get("exception")
+            self.tell(LoopComplained(text=f"{key or 'the loop'}: {context['message']}: {error!r}"))
+
+    def note_line(self, text: str) -> None:
+        """Somebody logged a line."""
+        self.tell(Wrote(node="", text=text))
+
+    def sample(self) -> None:
+        """Tell what each worker looks like now."""
+        tasks = Counter(self.loop.nodes_of_tasks())
+        for key, running in self.running.items():
+            now_s = running.node.clock.wall()
+            shards = running.balances.shards.snapshot()
+            self.tell(
+                Sampled(
+                    node=key,
+                    buffered_bytes=running.read_ahead.bytes,
+                    tasks=tasks[key],
+                    shards=len(shards),
+                    ages_s={(shard.pipeline, shard.shard_id): shard.iterator_age_s(now_s) for shard in shards},
+                    ahead_s=now_s - self.controls.tables.now(),
+                )
+            )
+
+    # -- what came of it ------------------------------------------------------------------------------------------------
+
+    def missing(self) -> str:
+        """Why the world is not at rest yet; empty when everything due is settled and stored."""
+        for (pipeline, shard_id), course in self.oracle.truth.courses.items():
+            shard, row = course.shard, course.row
+            if (number := course.first_unsettled()) is not None:
+                return f"{pipeline}: record {number} of {shard_id} is not settled"
+            if shard.gone:
+                continue
+            if row is None:
+                return f"{pipeline}: {shard_id} has no row"
+            if shard.finished and row.state.value != "ended":
+                return f"{pipeline}: {shard_id} is not ended, but {row.state.value}"
+            if not shard.finished and not self._lives(course):
+                return f"{pipeline}: {shard_id} is nobody's who lives"
+            if not self.oracle.transactional and course.numbers_between(through(row.checkpoint), math.inf):
+                return f"{pipeline}: the checkpoint of {shard_id} is {row.checkpoint}, and later records are done"
+        return ""
+
+    def _lives(self, course: Course) -> bool:
+        row = course.row
+        taker = None if row is None else course.takers.get(row.epoch)
+        life = None if taker is None else self.oracle.truth.nodes.get(taker)
+        return row is not None and row.owner is not None and life is not None and not life.ended
+
+
+@contextmanager
+def told_logs(heard: Callable[[str], object]) -> Iterator[None]:
+    """Have `heard` hear every line that streamflow logs, whatever the levels of loggers are.
+
+    To be entered outside the loop: a run that breaks off does not come to the end of what is inside.
+    """
+    logger = logging.getLogger("streamflow")
+    handler = _Lines(heard)
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+class _Lines(logging.Handler):
+    def __init__(self, heard: Callable[[str], object]) -> None:
+        super().__init__()
+        self._heard = heard
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._heard(self.format(record))

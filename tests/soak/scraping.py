@@ -1,0 +1,58 @@
+"""`python -m soak.scraping URL PER_SECOND IDLE`: scrapes metrics at an even pace, and holds idle connections.
+
+When its input ends it says in one line of JSON how often it was answered, and how often not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import aiohttp
+import anyio
+
+# A server that has enough connections closes the next; whoever insists on being idle comes again after this.
+_AGAIN_S = 1.0
+
+
+async def main(url: str, per_s: float, idle: int) -> None:
+    ended, loop = anyio.Event(), asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    told = {"scrapes": 0, "scrapes_failed": 0}
+    place = urlsplit(url)
+    assert place.hostname is not None
+    assert place.port is not None
+    async with aiohttp.ClientSession() as http, anyio.create_task_group() as tasks:
+        for _ in range(idle):
+            tasks.start_soon(_idle, place.hostname, place.port)
+        while not ended.is_set():
+            tasks.start_soon(_scrape, http, url, told)
+            with anyio.move_on_after(1 / per_s):
+                await ended.wait()
+        tasks.cancel_scope.cancel()
+    loop.remove_reader(sys.stdin.fileno())
+    print(json.dumps(told))
+
+
+async def _scrape(http: aiohttp.ClientSession, url: str, told: dict[str, int]) -> None:
+    try:
+        async with http.get(f"{url}/metrics") as response:
+            await response.read()
+            told["scrapes" if response.status == 200 else "scrapes_failed"] += 1
+    except aiohttp.ClientError:
+        told["scrapes_failed"] += 1
+
+
+async def _idle(host: str, port: int) -> None:
+    while True:
+        with suppress(OSError, anyio.EndOfStream, anyio.BrokenResourceError):
+            async with await anyio.connect_tcp(host, port) as stream:
+                await stream.receive()
+        await anyio.sleep(_AGAIN_S)
+
+
+if __name__ == "__main__":
+    anyio.run(main, sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))

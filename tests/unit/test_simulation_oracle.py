@@ -1,0 +1,596 @@
+"""Each invariant of the simulation's oracle: quiet about a history that keeps it, and loud about one that does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from streamflow import events
+from streamflow.leases import Gap, Lease, LeaseState
+from streamflow.positions import SHARD_END, TRIM_HORIZON, Position
+from streamflow.testing.simulation import facts
+from streamflow.testing.simulation.invariants import all_invariants
+from streamflow.testing.simulation.invariants.delivery import differences
+from streamflow.testing.simulation.oracle import Bounds, Oracle
+from streamflow.testing.simulation.sometimes import STATES, Sometimes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamflow.testing.simulation.facts import Fact
+
+Tale = "Callable[[History], None]"
+
+
+@dataclass(eq=False)
+class History:
+    """Tells an oracle facts of pipeline `p`, shards `s1` and its child `s2`, and workers `w1` and `w2`."""
+
+    bounds: Bounds = field(default_factory=Bounds)
+    at_s: float = 0.0
+    transactional: bool = False
+    rows: dict[str, Lease] = field(default_factory=dict)
+    invocations: int = 0
+
+    def __post_init__(self) -> None:
+        self.oracle = Oracle(
+            ("p",), all_invariants(self.bounds), now=lambda: self.at_s, transactional=self.transactional
+        )
+        self.tell(facts.Promised(pipeline="p"))
+        for node in ("w1", "w2"):
+            self.tell(facts.NodeStarted(node=node, worker_id=node))
+        self.tell(facts.ShardMade(shard_id="s1"))
+        self.tell(facts.ShardMade(shard_id="s2", parents=("s1",)))
+
+    def tell(self, *told: Fact) -> None:
+        for fact in told:
+            self.oracle.tell(fact)
+
+    def broken(self) -> set[str]:
+        return {violation.invariant for violation in self.oracle.violations}
+
+    # -- what usually happens -------------------------------------------------------------------------------------------
+
+    def make(self, *numbers: int, key: str = "k", shard_id: str = "s1", **more: Any) -> None:
+        for number in numbers:
+            self.tell(
+                facts.RecordMade(shard_id=shard_id, number=number, key=key, body=f"body {number}".encode(), **more)
+            )
+
+    def store(self, node: str = "w1", shard_id: str = "s1", **changes: Any) -> None:
+        """A row as `node` changes it; at first it is made."""
+        before = self.rows.get(shard_id)
+        base = before or Lease(pipeline="p", stream_arn="arn", shard_id=shard_id)
+        after = self.rows[shard_id] = replace(base, **{"version": base.version + 1, **changes})
+        self.tell(facts.RowStored(node=node, before=before, after=after))
+
+    def take(self, node: str = "w1", shard_id: str = "s1", **changes: Any) -> None:
+        if shard_id not in self.rows:
+            self.store(node, shard_id, epoch=1)
+        self.store(node, shard_id, owner=node, claimant=None, epoch=self.rows[shard_id].epoch + 1, **changes)
+
+    def invoke(self, *numbers: int, node: str = "w1", shard_id: str = "s1", epoch: int | None = None) -> dict[str, Any]:
+        self.invocations += 1
+        epoch = self.rows[shard_id].epoch if epoch is None else epoch
+        where: dict[str, Any] = {"node": node, "invocation": self.invocations, "pipeline": "p", "shard_id": shard_id}
+        where |= {"epoch": epoch, "numbers": numbers}
+        self.tell(facts.Invoked(**where))
+        return where
+
+    def deliver(self, *numbers: int, accept: bool = True, fenced: bool = False, **where: Any) -> None:
+        place = self.invoke(*numbers, **where)
+        if accept:
+            self.tell(facts.Accepted(**place, fenced=fenced))
+        self.tell(facts.Returned(**place, done=numbers))
+
+    def fail(self, *numbers: int, done: tuple[int, ...] = (), **where: Any) -> None:
+        self.tell(facts.Returned(**self.invoke(*numbers, **where), done=done))
+
+    def letter(self, number: int, *, drawer: str = "dead", shard_id: str = "s1", **changes: Any) -> None:
+        values: dict[str, Any] = {"body": f"body {number}".encode(), "key": "k", **changes}
+        letter = facts.Letter(drawer=drawer, pipeline="p", shard_id=shard_id, number=number, **values)
+        self.tell(facts.LettersStored(node="w1", letters=(letter,)))
+
+    def checkpoint(self, number: int, node: str = "w1", **changes: Any) -> None:
+        self.store(node, checkpoint=Position.after(str(number)), **changes)
+
+    def event(self, event: Any, node: str = "w1") -> None:
+        self.tell(facts.Told(node=node, event=event))
+
+    def quiet(self) -> None:
+        self.tell(facts.QuietBegun(nodes=("w1", "w2")))
+
+    def poll(self, node: str = "w1", shard_id: str = "s1", **values: Any) -> None:
+        self.tell(facts.Called(node=node, operation="GetRecords", shard_id=shard_id, **values))
+
+
+def begun(**bounds: Any) -> History:
+    """Three records, and `w1` at work."""
+    history = History(Bounds(**bounds))
+    history.make(1, 2, 3)
+    history.take()
+    return history
+
+
+# --- one function for each invariant: what is right, and, with `wrong`, what is not ------------------------------------
+
+
+def lost(wrong: bool) -> History:
+    """V1: a record is done, says its handler, and is in no sink."""
+    history = begun()
+    history.deliver(1, 2, 3, accept=not wrong)
+    history.checkpoint(3)
+    history.oracle.conclude()
+    return history
+
+
+def lost_silently(wrong: bool) -> History:
+    """V1: retention took a record, and the gap is not noted."""
+    history = begun()
+    history.deliver(1)
+    history.checkpoint(1)
+    history.tell(facts.RecordsGone(shard_id="s1", through=2))
+    gap = Gap(lost_from=Position.after("1"), found_at_s=0.0, cause="trimmed")
+    history.store(checkpoint=TRIM_HORIZON, gaps=() if wrong else (gap,))
+    history.deliver(3)
+    history.checkpoint(3)
+    history.oracle.conclude()
+    return history
+
+
+def out_of_order(wrong: bool) -> History:
+    """V2: a change is written before an earlier one of the same item."""
+    history = begun()
+    for number in (2, 1, 3) if wrong else (1, 2, 1, 3):
+        place = history.invoke(number)
+        history.tell(facts.Accepted(**place), facts.Returned(**place))
+    return history
+
+
+def written_behind_a_fence(wrong: bool) -> History:
+    """V2: the old owner writes after the new one."""
+    history = begun(steals=True)
+    history.deliver(1, fenced=True)
+    old = history.invoke(2)
+    history.take("w2")
+    history.deliver(2, node="w2", fenced=True)
+    if wrong:
+        history.tell(facts.Accepted(**old, fenced=True))
+    return history
+
+
+def ahead(wrong: bool) -> History:
+    """V3: the checkpoint covers what is not done."""
+    history = begun()
+    history.deliver(1, 2)
+    history.checkpoint(3 if wrong else 2)
+    return history
+
+
+def ahead_at_the_end(wrong: bool) -> History:
+    """V3: the end of a shard that is open."""
+    history = begun()
+    history.deliver(1, 2, 3)
+    if not wrong:
+        history.tell(facts.ShardFinished(shard_id="s1"))
+    history.store(checkpoint=SHARD_END, state=LeaseState.ENDED)
+    return history
+
+
+def checkpoint_back(wrong: bool) -> History:
+    """V4."""
+    history = begun()
+    history.deliver(1, 2)
+    history.checkpoint(2)
+    history.checkpoint(1 if wrong else 2)
+    return history
+
+
+def epoch_back(wrong: bool) -> History:
+    """V4: a row is deleted, and made again with an epoch that was."""
+    history = begun()
+    history.tell(facts.RowStored(node="w1", before=history.rows["s1"], after=None))
+    last = history.rows.pop("s1")
+    history.store(epoch=last.epoch if wrong else last.epoch + 1)
+    return history
+
+
+def two_owners(wrong: bool) -> History:
+    """V5: two workers take the same epoch."""
+    history = begun()
+    history.store("w2", owner="w2", epoch=3)
+    before = history.rows["s1"]
+    history.rows["s1"] = replace(before, epoch=2, owner="w1", version=2)
+    history.store("w1", owner="w1", epoch=3 if wrong else 4)
+    return history
+
+
+def a_zombie(wrong: bool) -> History:
+    """V5: who has lost the shard goes on; one batch that it had decided on while it stood still is allowed."""
+    history = begun()
+    history.at_s = 20.0
+    history.take("w2")
+    history.at_s = 21.0
+    history.tell(facts.NodeHeld(node="w1", held_s=20.0))
+    history.invoke(1, epoch=2)
+    if wrong:
+        history.invoke(2, epoch=2)
+    return history
+
+
+def child_first(wrong: bool) -> History:
+    """V6: the child is delivered while the parent is not done."""
+    history = begun()
+    history.make(4, shard_id="s2")
+    history.deliver(1, 2)
+    if not wrong:
+        history.deliver(3)
+    history.take(shard_id="s2")
+    history.deliver(4, shard_id="s2")
+    return history
+
+
+def child_read_first(wrong: bool) -> History:
+    """V6: the child is read while the parent's row says that it is not done."""
+    history = begun()
+    history.deliver(1, 2, 3)
+    history.tell(facts.ShardFinished(shard_id="s1"))
+    if not wrong:
+        history.store(checkpoint=SHARD_END, state=LeaseState.AWAITING_CHILDREN)
+    history.poll(shard_id="s2")
+    return history
+
+
+def resumed_behind(wrong: bool) -> History:
+    """V7: a new owner begins before the checkpoint that it took over."""
+    history = begun()
+    history.deliver(1, 2)
+    history.checkpoint(1)
+    history.take("w2")
+    history.deliver(*((1, 2) if wrong else (2,)), node="w2")
+    return history
+
+
+def done_twice(wrong: bool) -> History:
+    """V7: the same owner delivers again what was done; what failed may come again."""
+    history = begun()
+    history.deliver(1)
+    history.fail(2)
+    history.deliver(1 if wrong else 2)
+    return history
+
+
+def unclean_stop(wrong: bool) -> History:
+    """V7: a worker stops cleanly, and what it had done is not stored, and not told as repeating."""
+    history = begun()
+    history.deliver(1, 2)
+    history.checkpoint(1)
+    history.tell(facts.StopAsked(node="w1"))
+    history.tell(facts.NodeStopped(node="w1", repeating={} if wrong else {("p", "s1"): 1}))
+    return history
+
+
+def unclean_hand_over(wrong: bool) -> History:
+    """V7: a lease is passed on while nothing fails, before what was done is stored."""
+    history = begun()
+    history.quiet()
+    history.deliver(1, 2)
+    history.at_s = 35.0
+    history.checkpoint(1 if wrong else 2, owner="w2", claimant="w2")
+    return history
+
+
+def late_checkpoint(wrong: bool) -> History:
+    """V7: nothing fails, and what is done is not stored."""
+    history = begun()
+    history.deliver(1, 2)
+    history.quiet()
+    if not wrong:
+        history.checkpoint(2)
+    history.at_s = 60.0
+    history.tell(facts.Sampled(node="w1"))
+    return history
+
+
+def starving(wrong: bool) -> History:
+    """V8: an open shard is polled no more, though nothing fails."""
+    history = begun()
+    history.quiet()
+    history.poll()
+    history.at_s = 100.0
+    if not wrong:
+        history.poll()
+    history.oracle.conclude()
+    return history
+
+
+def too_much_in_hand(wrong: bool) -> History:
+    """V9."""
+    history = begun(buffer_bytes_max=1_000, page_bytes_max=1_000)
+    history.tell(facts.Sampled(node="w1", buffered_bytes=10_000_000 if wrong else 1_500, shards=1))
+    return history
+
+
+def too_many_tasks(wrong: bool) -> History:
+    """V9."""
+    history = begun()
+    history.tell(facts.Sampled(node="w1", tasks=200 if wrong else 20, shards=1))
+    return history
+
+
+def slow_stop(wrong: bool) -> History:
+    """V10."""
+    history = begun()
+    history.tell(facts.StopAsked(node="w1"))
+    history.at_s = 100.0 if wrong else 20.0
+    history.tell(facts.NodeStopped(node="w1", drained=False))
+    return history
+
+
+def still_at_work(wrong: bool) -> History:
+    """V10: after its end a worker calls its handler."""
+    history = begun()
+    if wrong:
+        history.tell(facts.StopAsked(node="w1"), facts.NodeStopped(node="w1", drained=False))
+    history.invoke(1)
+    return history
+
+
+def still_an_owner(wrong: bool) -> History:
+    """V10: a clean stop, while nothing fails, leaves a lease behind."""
+    history = begun()
+    history.quiet()
+    history.at_s = 35.0
+    history.tell(facts.StopAsked(node="w1"))
+    if not wrong:
+        history.store(owner=None)
+    history.tell(facts.NodeStopped(node="w1"))
+    return history
+
+
+def given_up_without_a_failure(wrong: bool) -> History:
+    """V11."""
+    history = begun()
+    history.fail(*(() if wrong else (1,)))
+    history.letter(1)
+    return history
+
+
+def given_up_in_company(wrong: bool) -> History:
+    """V11: batches are halved, and the record never failed alone."""
+    history = begun(bisect=True, halves=True)
+    history.fail(1, 2)
+    if not wrong:
+        history.fail(1)
+    history.letter(1)
+    return history
+
+
+def given_up_changed(wrong: bool) -> History:
+    """V11: the letter is not what the service has."""
+    history = begun()
+    history.fail(1)
+    history.letter(1, body=b"else" if wrong else b"body 1")
+    return history
+
+
+def delivered_while_parked(wrong: bool) -> History:
+    """V11: a later change of an item that is set aside."""
+    history = begun()
+    history.fail(1)
+    history.letter(1, drawer="parked")
+    history.letter(2, drawer="parked", reason="KeyParked")
+    history.checkpoint(2)
+    history.take("w2")
+    if wrong:
+        history.deliver(3, node="w2")
+    else:
+        history.letter(3, drawer="parked", reason="KeyParked")
+    return history
+
+
+def tried_for_ever(wrong: bool) -> History:
+    """V12."""
+    history = begun(retries_max=2, bisect=True, halves=True, batch_size=4)
+    for _ in range(6 if wrong else 5):
+        history.fail(1)
+    return history
+
+
+def page(records: int, **more: Any) -> events.PageRead:
+    values: dict[str, Any] = {"bytes": 1, "duration_s": 0.0, "last_created_at_s": None, **more}
+    return events.PageRead(pipeline="p", shard_id="s1", records=records, **values)
+
+
+def delivered(records: int) -> events.BatchDelivered:
+    return events.BatchDelivered(
+        pipeline="p", shard_id="s1", records=records, bytes=1, delivered=records, dropped={}, attempts=1,
+        handler_s=0.0, first_created_at_s=0.0, last_created_at_s=0.0, now_s=0.0,
+    )  # fmt: skip
+
+
+def opened() -> events.ShardOpened:
+    return events.ShardOpened(pipeline="p", shard_id="s1", start=TRIM_HORIZON, epoch=2)
+
+
+def counted_wrongly(wrong: bool) -> History:
+    """V13: a shard is let go, and the records in hand are not those that were read and not settled."""
+    history = begun()
+    history.event(opened())
+    history.event(page(3, filtered=1))
+    history.deliver(1)
+    history.event(delivered(1))
+    history.event(events.ShardClosed(pipeline="p", shard_id="s1", reason="stopped", abandoned=0 if wrong else 1))
+    return history
+
+
+def told_as_delivered(wrong: bool) -> History:
+    """V13: more is told as delivered than handlers were done with."""
+    history = begun()
+    history.event(opened())
+    history.event(page(3))
+    history.deliver(1)
+    history.event(delivered(2 if wrong else 1))
+    return history
+
+
+def flattering_lag(wrong: bool) -> History:
+    """V13: the gauge shows less than the age of what is not read."""
+    history = begun()
+    history.poll(records=1, last=1)
+    history.at_s = 100.0
+    history.tell(facts.Sampled(node="w1", ages_s={("p", "s1"): 5.0 if wrong else 99.0}))
+    return history
+
+
+def never_done(wrong: bool) -> History:
+    """V14."""
+    history = begun()
+    history.tell(facts.Converged(took_s=None if wrong else 3.0, missing="record 3"))
+    return history
+
+
+def restless(wrong: bool) -> History:
+    """V14: leases go to and fro while nothing happens."""
+    history = begun()
+    history.quiet()
+    for _ in range(3 if wrong else 1):
+        history.take("w2")
+        history.take("w1")
+    history.oracle.conclude()
+    return history
+
+
+def unequal(wrong: bool) -> History:
+    """V14: leases rest, and one worker has all of them."""
+    history = History()
+    history.tell(facts.ShardMade(shard_id="s3"))
+    history.take("w1")
+    history.take("w1" if wrong else "w2", shard_id="s3")
+    history.quiet()
+    history.at_s = 100.0
+    history.poll()
+    history.poll(shard_id="s3")
+    history.oracle.conclude()
+    return history
+
+
+def hurried(wrong: bool) -> History:
+    """V15: an idle shard is polled far too often."""
+    history = begun()
+    for number in range(100):
+        history.at_s = number * (0.01 if wrong else 0.25)
+        history.poll()
+    return history
+
+
+def listing_storm(wrong: bool) -> History:
+    """V15."""
+    history = begun()
+    for number in range(1_000):
+        history.at_s = number * (0.01 if wrong else 0.2)
+        history.tell(facts.Called(node="w1", operation="DescribeStream"))
+    return history
+
+
+def leaking(wrong: bool) -> History:
+    """V16: a text of a record is in a log."""
+    history = begun(canaries=("canary",))
+    history.tell(facts.Wrote(node="w1", text=f"batch failed: {'canary' if wrong else 'ValueError'}"))
+    return history
+
+
+def leaking_by_event(wrong: bool) -> History:
+    """V16: a text of a record is in an error that observers get."""
+    history = begun(canaries=("canary",))
+    error = ValueError("canary" if wrong else "no")
+    history.event(events.PipelineFailed(pipeline="p", error=error))
+    return history
+
+
+def left_behind(wrong: bool) -> History:
+    """V17."""
+    history = begun()
+    history.tell(facts.StopAsked(node="w1"))
+    history.tell(facts.NodeStopped(node="w1", drained=False, tasks_left=("p/s1/reader",) if wrong else ()))
+    return history
+
+
+def unheard(wrong: bool) -> History:
+    """V17."""
+    history = begun()
+    if wrong:
+        history.tell(facts.LoopComplained(text="Task exception was never retrieved"))
+    return history
+
+
+CASES: list[tuple[str, Callable[[bool], History]]] = [
+    ("V1", lost), ("V1", lost_silently), ("V2", out_of_order), ("V2", written_behind_a_fence), ("V3", ahead),
+    ("V3", ahead_at_the_end), ("V4", checkpoint_back), ("V4", epoch_back), ("V5", two_owners), ("V5", a_zombie),
+    ("V6", child_first), ("V6", child_read_first), ("V7", resumed_behind), ("V7", done_twice), ("V7", unclean_stop),
+    ("V7", unclean_hand_over), ("V7", late_checkpoint), ("V8", starving), ("V9", too_much_in_hand),
+    ("V9", too_many_tasks), ("V10", slow_stop), ("V10", still_at_work), ("V10", still_an_owner),
+    ("V11", given_up_without_a_failure), ("V11", given_up_in_company), ("V11", given_up_changed),
+    ("V11", delivered_while_parked), ("V12", tried_for_ever), ("V13", counted_wrongly), ("V13", told_as_delivered),
+    ("V13", flattering_lag), ("V14", never_done), ("V14", restless), ("V14", unequal), ("V15", hurried),
+    ("V15", listing_storm), ("V16", leaking), ("V16", leaking_by_event), ("V17", left_behind), ("V17", unheard),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("invariant", "tale"), CASES, ids=[tale.__name__ for _, tale in CASES])
+def test_an_invariant_is_broken_by_what_breaks_it(invariant: str, tale: Callable[[bool], History]) -> None:
+    assert invariant in tale(True).broken()
+
+
+@pytest.mark.parametrize(("invariant", "tale"), CASES, ids=[tale.__name__ for _, tale in CASES])
+def test_no_invariant_is_broken_by_what_is_right(invariant: str, tale: Callable[[bool], History]) -> None:
+    assert tale(False).oracle.violations == []
+
+
+def test_every_invariant_has_a_case() -> None:
+    assert {name for name, _ in CASES} == {f"V{number}" for number in range(1, 18)}
+    assert {invariant.name for invariant in all_invariants(Bounds())} == {f"V{number}" for number in range(1, 18)}
+
+
+def test_two_runs_differ_where_one_writes_something_else() -> None:
+    one = {("p", "k"): [1, 2, 3], ("p", "l"): [4]}
+    assert list(differences(one, {**one})) == []
+    assert len(list(differences(one, {**one, ("p", "k"): [1, 3, 2]}))) == 1
+    assert len(list(differences(one, {("p", "k"): [1, 2, 3]}))) == 1
+    assert len(list(differences(one, {**one, ("p", "k"): [1, 2, 2, 3]}))) == 1
+
+
+def test_the_records_of_a_sink_that_keeps_the_checkpoint_are_settled_by_being_there() -> None:
+    for transactional in (False, True):
+        history = History(transactional=transactional)
+        history.make(1)
+        history.take()
+        history.tell(facts.Accepted(**history.invoke(1)))
+        history.checkpoint(1)
+        assert history.broken() == (set() if transactional else {"V3"})
+
+
+def test_only_so_many_violations_of_one_invariant_are_kept() -> None:
+    history = begun()
+    for _ in range(20):
+        history.tell(facts.LoopComplained(text="again"))
+    assert len(history.oracle.violations) == 5
+
+
+def test_a_state_is_reached_once_and_others_are_waited_for() -> None:
+    history, sometimes = begun(), Sometimes()
+    fact = facts.LoopComplained(text="nothing of interest")
+    sometimes.hear(fact, history.oracle.truth)
+    assert not sometimes.reached
+    for event in (
+        events.LeaseReleased(pipeline="p", shard_id="s1"),
+        events.LeaseLost(pipeline="p", shard_id="s1", reason=""),
+    ):
+        sometimes.hear(facts.Told(node="w1", event=event), history.oracle.truth)
+    assert sometimes.reached == {"a lease is lost"}
+    place = history.invoke(1)
+    sometimes.hear(facts.Returned(**place), history.oracle.truth)
+    assert sometimes.reached == {"a lease is lost", "a batch fails", "a record fails alone"}
+    assert sometimes.reached < STATES.keys()
