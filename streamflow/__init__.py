@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from streamflow.errors import StreamflowError as StreamflowError
     from streamflow.failures import RecordFailure as RecordFailure
     from streamflow.failures import RecordsFailedError as RecordsFailedError
+    from streamflow.http_options import HttpOptions as HttpOptions
     from streamflow.launch import run as run
     from streamflow.launch import running as running
     from streamflow.pipeline import App as App
     from streamflow.pipeline import AwsOptions as AwsOptions
     from streamflow.pipeline import Branch as Branch
     from streamflow.pipeline import DynamoDBStream as DynamoDBStream
-    from streamflow.pipeline import HttpOptions as HttpOptions
     from streamflow.pipeline import LambdaFunction as LambdaFunction
     from streamflow.pipeline import Pipeline as Pipeline
     from streamflow.pipeline import fan_out as fan_out
@@ -40,13 +40,13 @@ _HOMES = {
     "batches": ("Batch", "Fence"),
     "errors": ("ConfigError", "PartialFailure", "SinkBusyError", "StreamflowError"),
     "failures": ("RecordFailure", "RecordsFailedError"),
+    "http_options": ("HttpOptions",),
     "launch": ("run", "running"),
     "pipeline": (
         "App",
         "AwsOptions",
         "Branch",
         "DynamoDBStream",
-        "HttpOptions",
         "LambdaFunction",
         "Pipeline",
         "fan_out",

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from streamflow import events
 from streamflow.clock import SystemClock
+from streamflow.delivery_options import DEAD_LETTERS, DROP
 from streamflow.destinations.invocation_record import MappingIdentity
 from streamflow.destinations.letters import LettersDestination
 from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
@@ -38,7 +39,7 @@ from streamflow.observe.logs import EventLog
 from streamflow.observe.metrics import Metrics
 from streamflow.observe.progress import Progress
 from streamflow.observe.shards import OpenShards
-from streamflow.pipeline import DEAD_LETTERS, DROP, App, AwsOptions, DynamoDBStream, FanOut, LambdaFunction, Pipeline
+from streamflow.pipeline import App, AwsOptions, DynamoDBStream, FanOut, LambdaFunction, Pipeline
 from streamflow.plugins import open_store
 from streamflow.rules.filters import compile_filters
 from streamflow.sdk.declarations import DestinationDeclaration

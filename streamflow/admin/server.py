@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
     from prometheus_client import CollectorRegistry
 
+    from streamflow.http_options import HttpOptions
     from streamflow.observe.health import Verdict
     from streamflow.observe.progress import ProgressSnapshot
-    from streamflow.pipeline import HttpOptions
 
     _Respond = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

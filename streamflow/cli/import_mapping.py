@@ -11,8 +11,9 @@ import click
 from streamflow.cli import options
 from streamflow.config.lambda_file import pipeline_file
 from streamflow.config.lambda_mapping import LiveMapping, refusal
+from streamflow.delivery_options import UUID
 from streamflow.errors import AccessDeniedError, ConfigError, NotFoundError
-from streamflow.pipeline import UUID, AwsOptions
+from streamflow.pipeline import AwsOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

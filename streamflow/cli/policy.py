@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from streamflow.delivery_options import DEAD_LETTERS, DROP
 from streamflow.destinations.permissions import destination_permission
-from streamflow.pipeline import DEAD_LETTERS, DROP, DynamoDBStream
+from streamflow.pipeline import DynamoDBStream
 from streamflow.sdk.declarations import SinkDeclaration
 from streamflow.sdk.permissions import Permission, placed, resource_arn
 from streamflow.stores.dynamodb.permissions import permissions as store_permissions

@@ -14,7 +14,8 @@ from streamflow.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from streamflow.pipeline import App, HttpOptions, Pipeline
+    from streamflow.http_options import HttpOptions
+    from streamflow.pipeline import App, Pipeline
 
 F = TypeVar("F", bound="Callable[..., Any]")
 
@@ -123,7 +124,7 @@ def served_at(text: str | None, declared: HttpOptions | None) -> HttpOptions | N
         raise ConfigError(f"--http: {text!r} is no address: write PORT or HOST:PORT")
     from pydantic import SecretStr
 
-    from streamflow.pipeline import HttpOptions
+    from streamflow.http_options import HttpOptions
 
     declared = declared or HttpOptions()
     found = "" if declared.without_token else os.environ.get(HTTP_TOKEN_VARIABLE, "")

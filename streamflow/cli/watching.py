@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from streamflow.cli.leased import Placed, PlacedStream
     from streamflow.cli.measuring import Measurements
     from streamflow.clock import Clock
+    from streamflow.http_options import HttpOptions
     from streamflow.observe.fleet import Figures
-    from streamflow.pipeline import HttpOptions
     from streamflow.protocols import CountedLeaseStore, StateStore
 
 

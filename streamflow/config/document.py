@@ -17,17 +17,16 @@ from streamflow.config.code import HandlerTarget, LambdaTarget  # noqa: TC001 - 
 from streamflow.config.layers import BUILT_IN, Layer
 from streamflow.config.sinks import SinkTable, destination_of, settings_keys
 from streamflow.config.table import Table
+from streamflow.delivery_options import DEAD_LETTERS, DeliveryOptions
 from streamflow.errors import ConfigError
+from streamflow.http_options import HttpOptions
 from streamflow.pipeline import (
-    DEAD_LETTERS,
     App,
     AwsOptions,
     Branch,
     BranchName,
-    DeliveryOptions,
     DynamoDBStream,
     FanOut,
-    HttpOptions,
     LambdaFunction,
     Pipeline,
     PipelineOptions,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamflow.config import writing
 from streamflow.config.lambda_mapping import pipeline_names, problems
+from streamflow.delivery_options import DEAD_LETTERS, DESTINATION_ARN, DROP
 from streamflow.errors import ConfigError
-from streamflow.pipeline import DEAD_LETTERS, DESTINATION_ARN, DROP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

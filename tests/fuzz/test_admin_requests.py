@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from streamflow.admin.server import open_admin
+from streamflow.http_options import HttpOptions
 from streamflow.observe.health import Health
 from streamflow.observe.metrics import Metrics
 from streamflow.observe.progress import Progress
-from streamflow.pipeline import HttpOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -25,9 +25,10 @@ from streamflow import events
 from streamflow.dead_letters import LetterQuery
 from streamflow.destinations.invocation_record import invocation_record, s3_key
 from streamflow.errors import ConfigError, StoreError, StreamflowError
+from streamflow.http_options import HttpOptions
 from streamflow.middleware import log_batches
 from streamflow.observe.logs import JsonFormatter, KeyValueFormatter
-from streamflow.pipeline import App, AwsOptions, DynamoDBStream, HttpOptions, LambdaFunction, Pipeline
+from streamflow.pipeline import App, AwsOptions, DynamoDBStream, LambdaFunction, Pipeline
 from streamflow.plugins import open_store
 from streamflow.sinks.http import http
 from streamflow.stores.sqlite import SqliteStore

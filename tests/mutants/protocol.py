@@ -354,7 +354,7 @@ LINEAGE = (
     _mutant(
         "no deadline for the drain",
         "a stop waits for as long as the handlers take",
-        "engine/worker.py",
+        "engine/flow_work.py",
         "            shards.cancel_scope.deadline = flow.around.clock.monotonic() + flow.around.options.drain_timeout_s\n",
         "            pass\n",
     ),

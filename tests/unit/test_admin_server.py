@@ -18,10 +18,10 @@ from streamflow.admin import server
 from streamflow.admin.server import open_admin
 from streamflow.errors import ConfigError, StoreError
 from streamflow.events import PageRead, PipelineFailed, PipelineStarted, ShardOpened
+from streamflow.http_options import HttpOptions
 from streamflow.observe.health import Health
 from streamflow.observe.metrics import Metrics
 from streamflow.observe.progress import Progress
-from streamflow.pipeline import HttpOptions
 from streamflow.positions import TRIM_HORIZON
 
 if TYPE_CHECKING:

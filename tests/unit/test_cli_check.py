@@ -11,8 +11,9 @@ import pytest
 
 from streamflow.cli.check import code_name, planned
 from streamflow.cli.main import invoke
+from streamflow.http_options import HttpOptions
 from streamflow.middleware.timeout import timeout
-from streamflow.pipeline import App, AwsOptions, DynamoDBStream, HttpOptions, LambdaFunction, Pipeline
+from streamflow.pipeline import App, AwsOptions, DynamoDBStream, LambdaFunction, Pipeline
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "orders.toml"
 

@@ -20,9 +20,10 @@ from streamflow.cli.run_options import RunOptions, redirected, served_at
 from streamflow.cli.supervision.process import command
 from streamflow.cli.supervision.worker import Signature, one_of, run_worker
 from streamflow.errors import ConfigError
+from streamflow.http_options import HttpOptions
 from streamflow.observe.lines import Line
 from streamflow.observe.logs import JsonFormatter, KeyValueFormatter
-from streamflow.pipeline import App, AwsOptions, DynamoDBStream, HttpOptions, Pipeline
+from streamflow.pipeline import App, AwsOptions, DynamoDBStream, Pipeline
 
 if TYPE_CHECKING:
     from streamflow.batches import Batch

@@ -10,7 +10,8 @@ import pytest
 from streamflow.config.load import load_app, load_file
 from streamflow.errors import ConfigError
 from streamflow.handlers.lambda_function import load_function
-from streamflow.pipeline import AwsOptions, DynamoDBStream, HttpOptions, LambdaFunction
+from streamflow.http_options import HttpOptions
+from streamflow.pipeline import AwsOptions, DynamoDBStream, LambdaFunction
 from streamflow.plugins import names as names_of
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from streamflow.config import describing
 from streamflow.config.document import AwsTable, Document, HttpTable, LambdaTable, PipelineTable
 from streamflow.config.layers import BUILT_IN, OwnLayer
 from streamflow.config.reference import json_schema, replace_tables
-from streamflow.pipeline import App, AwsOptions, HttpOptions, LambdaFunction, PipelineOptions
+from streamflow.http_options import HttpOptions
+from streamflow.pipeline import App, AwsOptions, LambdaFunction, PipelineOptions
 from streamflow.plugins import sink_plugin
 from streamflow.sinks.route import RouteSettings
 

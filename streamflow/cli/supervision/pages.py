@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from streamflow.cli.supervision.supervised import Supervised
+    from streamflow.http_options import HttpOptions
     from streamflow.observe.catalogue import Metric
     from streamflow.observe.health import Verdict
     from streamflow.observe.progress import ProgressSnapshot
-    from streamflow.pipeline import HttpOptions
 
 SCRAPE_S = 3.0
 """Time for a worker to answer, well below the 10 s that a scraper gives the page."""

@@ -26,8 +26,8 @@ from streamflow.cli.supervision.policy import WRONG, Again, Over, Refused, Resta
 from streamflow.cli.supervision.relay import Output
 from streamflow.cli.supervision.supervised import Supervised
 from streamflow.clock import SystemClock
+from streamflow.http_options import HttpOptions
 from streamflow.observe.lines import Line
-from streamflow.pipeline import HttpOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -26,8 +26,9 @@ from streamflow.errors import ConfigError
 from streamflow.observe.lines import one_line
 
 if TYPE_CHECKING:
+    from streamflow.http_options import HttpOptions
     from streamflow.launch import Running
-    from streamflow.pipeline import App, HttpOptions
+    from streamflow.pipeline import App
 
 REPORT_INTERVAL_S = 1.0
 
