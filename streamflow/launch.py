@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets  # noqa: TID251 - a new id for each process
 import socket
-import uuid
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from random import Random
@@ -14,12 +13,8 @@ from typing import TYPE_CHECKING, cast
 import anyio
 from prometheus_client import CollectorRegistry
 
-from streamflow import events
 from streamflow.clock import SystemClock
-from streamflow.delivery_options import DEAD_LETTERS, DROP
-from streamflow.destinations.invocation_record import MappingIdentity
-from streamflow.destinations.letters import LettersDestination
-from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
+from streamflow.engine.flow import Surroundings, WorkerOptions
 from streamflow.engine.lease_loop import DistantStore, open_lease_loop
 from streamflow.engine.read_ahead import ReadAhead
 from streamflow.engine.redrive import Redrive
@@ -27,10 +22,7 @@ from streamflow.engine.watchdog import Watchdog
 from streamflow.engine.worker import Worker
 from streamflow.errors import ConfigError, leading_error
 from streamflow.failpoints import check_environment
-from streamflow.handlers.adapt import open_handler
-from streamflow.handlers.context import Context
-from streamflow.handlers.fitting import check_view, fitted
-from streamflow.handlers.lambda_function import function_arn
+from streamflow.handlers.fitting import fitted
 from streamflow.leases import LeaseLayout
 from streamflow.middleware.chain import compose
 from streamflow.observe.balance import Balances
@@ -39,20 +31,15 @@ from streamflow.observe.logs import EventLog
 from streamflow.observe.metrics import Metrics
 from streamflow.observe.progress import Progress
 from streamflow.observe.shards import OpenShards
-from streamflow.pipeline import App, AwsOptions, DynamoDBStream, FanOut, LambdaFunction, Pipeline
+from streamflow.opening import Opening
+from streamflow.pipeline import App, LambdaFunction, Pipeline
 from streamflow.plugins import open_store
-from streamflow.rules.filters import compile_filters
-from streamflow.sdk.declarations import DestinationDeclaration
-from streamflow.sources.shared import SharedSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
-    from streamflow.aws.session import Aws
     from streamflow.dead_letters import Drawer
-    from streamflow.events import Event
-    from streamflow.protocols import CountedLeaseStore, Destination, LeaseStore, Observer, Source, StreamInfo
-    from streamflow.sdk.settings import AwsSettings
+    from streamflow.protocols import CountedLeaseStore, LeaseStore, Observer
 
 
 class Running:
@@ -165,15 +152,7 @@ async def running(
             random=Random(),  # noqa: S311 - jitter, not secrets
             read_ahead=ReadAhead(app.buffer_bytes_max),
         )
-        sessions = _Sessions(stack)
-        flows: list[Flow] = []
-        for pipeline in app.pipelines:
-            source = await _open_source(pipeline, app, sessions, stack)
-            opened = [await _open_flow(flow, source, app, around, sessions, stack) for flow in pipeline.flows]
-            for branch in opened[1:]:
-                branch.company = opened[0].name
-            flows += opened
-        worker = Worker(flows)
+        worker = Worker(await Opening(app, stack, around.emit).flows(around))
         admin_url = None
         if app.http is not None:
             from streamflow.admin.server import open_admin
@@ -214,111 +193,6 @@ def _check_lease_duration(app: App, store: LeaseStore) -> None:
             )
 
 
-class _Sessions:
-    """One AWS session for each way to reach AWS, opened when the first pipeline needs it."""
-
-    def __init__(self, stack: AsyncExitStack) -> None:
-        self._stack = stack
-        self._open: dict[AwsOptions, Aws] = {}
-
-    async def get(self, options: AwsOptions) -> Aws:
-        from streamflow.aws.session import open_aws
-
-        if options not in self._open:
-            self._open[options] = await self._stack.enter_async_context(open_aws(options))
-        return self._open[options]
-
-
-async def _open_flow(
-    pipeline: Pipeline, source: Source, app: App, around: Surroundings, sessions: _Sessions, stack: AsyncExitStack
-) -> Flow:
-    pipeline = fitted(pipeline)
-    info = await source.describe()
-    check_view(pipeline, info)
-    context = _context(pipeline, app, sessions, around.emit)
-    handler = await stack.enter_async_context(open_handler(pipeline.handler, pipeline=pipeline.name, context=context))
-    return Flow(
-        name=pipeline.name,
-        options=pipeline,
-        source=source,
-        info=info,
-        chain=compose(pipeline.middleware, handler.call),
-        fence=handler.fence,
-        around=around,
-        accepts=compile_filters(pipeline.filters, extensions=pipeline.filter_extensions),
-        destinations=[
-            await _open_destination(target, pipeline, info, app, around, sessions, stack)
-            for target in pipeline.on_failure
-            if target != DROP
-        ],
-        event_bytes_max=pipeline.batch_bytes_max if isinstance(pipeline.handler, LambdaFunction) else None,
-    )
-
-
-def _context(pipeline: Pipeline, app: App, sessions: _Sessions, emit: Callable[[Event], None]) -> Context:
-    """What a sink of the pipeline is given: by default it reaches AWS as the pipeline reaches its stream."""
-    own = _aws_of(pipeline, app)
-
-    async def open_session(settings: AwsSettings | None) -> Aws:
-        return await sessions.get(own if settings is None else AwsOptions(**dict(settings)))
-
-    def suppressed(records: int) -> None:
-        emit(events.RecordsSuppressed(pipeline=pipeline.name, records=records))
-
-    return Context(pipeline=pipeline.name, clock=SystemClock(), aws=open_session, suppressed=suppressed)
-
-
-async def _open_destination(
-    target: str | Destination | DestinationDeclaration,
-    pipeline: Pipeline,
-    info: StreamInfo,
-    app: App,
-    around: Surroundings,
-    sessions: _Sessions,
-    stack: AsyncExitStack,
-) -> Destination:
-    if isinstance(target, DestinationDeclaration):
-        context = _context(pipeline, app, sessions, around.emit)
-        return await stack.enter_async_context(target.open(context))
-    if not isinstance(target, str):
-        return target
-    if target == DEAD_LETTERS:
-        return LettersDestination(around.store)
-    from streamflow.destinations.aws import open_destination
-
-    # Like polling, this is done under the execution role.
-    aws = await sessions.get(_aws_of(pipeline, app))
-    return await stack.enter_async_context(open_destination(target, aws=aws, identity=_identity(pipeline, info)))
-
-
-def _identity(pipeline: Pipeline, info: StreamInfo) -> MappingIdentity:
-    """What Lambda would call this mapping and its function; without a Lambda function, one named after the pipeline."""
-    name = pipeline.name
-    if isinstance(pipeline.handler, LambdaFunction):
-        name = pipeline.handler.function_name or pipeline.handler.target.rpartition(":")[2]
-    return MappingIdentity(
-        uuid=pipeline.uuid or str(uuid.uuid5(uuid.NAMESPACE_URL, f"{info.stream_arn}#{pipeline.name}")),
-        function_arn=function_arn(info.stream_arn, name),
-    )
-
-
-def _aws_of(pipeline: Pipeline, app: App) -> AwsOptions:
-    return getattr(pipeline.source, "aws", None) or app.aws
-
-
-async def _open_source(pipeline: Pipeline, app: App, sessions: _Sessions, stack: AsyncExitStack) -> Source:
-    """The pipeline's source, shared where several flows read it."""
-    source: Source = pipeline.source
-    if isinstance(pipeline.source, DynamoDBStream):
-        from streamflow.sources.dynamodb import open_dynamodb_stream
-
-        aws = await sessions.get(_aws_of(pipeline, app))
-        source = await stack.enter_async_context(open_dynamodb_stream(aws, pipeline.source, numbers=pipeline.numbers))
-    if isinstance(pipeline.handler, FanOut):
-        return SharedSource(source, log_bytes_max=pipeline.buffer_bytes_max)
-    return source
-
-
 @asynccontextmanager
 async def open_redrive(
     app: App, pipeline: str, drawer: Drawer, *, rate_max: float | None = None, take_over: bool = False
@@ -340,8 +214,7 @@ async def open_redrive(
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(app.store))
         # Nobody observes a redrive; its report says what became of the letters.
-        context = _context(declared, app, _Sessions(stack), lambda _: None)
-        handler = await stack.enter_async_context(open_handler(declared.handler, pipeline=pipeline, context=context))
+        handler = await Opening(app, stack, lambda _: None).handler(declared)
         yield Redrive(
             store=store,
             chain=compose(declared.middleware, handler.call),
@@ -364,11 +237,10 @@ async def open_handlers(app: App) -> None:
         PluginError: a sink cannot be opened for another reason.
     """
     async with AsyncExitStack() as stack:
-        sessions = _Sessions(stack)
+        opening = Opening(app, stack, lambda _: None)
         for flow in app.flows:
-            context = _context(flow, app, sessions, lambda _: None)
-            async with open_handler(flow.handler, pipeline=flow.name, context=context):
-                pass
+            async with AsyncExitStack() as one:
+                await opening.handler(flow, one)
 
 
 def _process_id() -> str:

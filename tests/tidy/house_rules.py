@@ -23,7 +23,7 @@ LEVELS: dict[str, int] = {
     "plugins": 5,
     "config": 6,
     "admin": 7,
-    "launch": 8,
+    "launch": 8, "opening": 8,
     "testing": 9,
     "cli": 10,
 }  # fmt: skip
@@ -55,6 +55,7 @@ SIDEWAYS_ALLOWED = frozenset(
         ("http_options", "declaration"),
         ("declaration", "sdk"),
         ("sdk", "rules"),
+        ("launch", "opening"),
     }
 )
 
