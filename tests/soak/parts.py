@@ -51,6 +51,8 @@ Measured: TypeAlias = "dict[str, Any]"
 _RECORDS_PER_S = 60_000
 _BACKLOG_SHARDS = 64
 _ROUNDS = 3
+# What the soak allows of a machine that does other things too; the benchmark's goal is half of it.
+_OVERHEAD_MS_MAX = 10.0
 
 
 # --- workers killed, paused, restarted, added and taken away ---------------------------------------------------------
@@ -217,8 +219,12 @@ def _latency(part: Part, seconds: float, seed: int) -> Verdict:
     with claim.serve(Cores.available().server) as environment:
         measurement = contend(claim.ours, shape, "", Cores.available(), environment, expected=latency.expected(shape))
     limits = [
-        Limit(name=each.name.replace("_", " ") + " ms", found=each.figure(measurement), at_most=each.goal.figure_max)
-        for each in latency.CLAIMS
+        Limit(name=each.name.replace("_", " ") + " ms", found=each.figure(measurement), at_most=at_most)
+        for each, at_most in (
+            (latency.CLAIM, latency.CLAIM.goal.figure_max),
+            (latency.P99, latency.P99.goal.figure_max),
+            (latency.OVERHEAD, _OVERHEAD_MS_MAX),
+        )
     ]
     counted = {"records": measurement.count, "kills": 0, "lost": 0, "duplicates": 0}
     return part.verdict(seconds, None, {**counted, "limits": limits, "figures": dict(measurement.details)})
