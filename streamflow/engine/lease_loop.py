@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
 
 import anyio
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from anyio.abc import TaskGroup
+
     from streamflow.dead_letters import DeadLetter, Drawer, LetterQuery
     from streamflow.leases import Lease, LeaseKey, LeaseLayout
     from streamflow.protocols import StateStore
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("streamflow")
 P = ParamSpec("P")
 T = TypeVar("T")
+
+_CLOSED = "the lease store is closed"
 
 
 class LeaseLoop(Protocol):
@@ -68,17 +72,25 @@ class ThreadLoop:
         self._replies = _Mailbox(asyncio.get_running_loop())
         self._begun, self._opened, self._ended = anyio.Event(), anyio.Event(), anyio.Event()
         self._refused: BaseException | None = None
+        self._tasks: TaskGroup | None = None
+        """Belongs to the thread; None unless the store is open."""
+        self._unanswered: dict[asyncio.Future[Any], None] = {}
 
     async def call(self, function: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._ended.is_set():
+            raise StoreError(_CLOSED)
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         scope = anyio.CancelScope()
         call = _Call(partial(function, *args, **kwargs), answer, scope, self._replies)
-        self._requests.put(partial(self._tasks.start_soon, call.perform))
+        self._unanswered[answer] = None
+        self._requests.put(partial(self._begin, call))
         try:
             return await answer
         except asyncio.CancelledError:
             self._requests.put(scope.cancel)
             raise
+        finally:
+            del self._unanswered[answer]
 
     def tell(self, function: Callable[[], object]) -> None:
         self._replies.put(function)
@@ -90,7 +102,10 @@ class ThreadLoop:
             raise self._refused
 
     async def aclose(self) -> None:
-        """Close the store, or give up the opening of it; calls that are not answered are cancelled."""
+        """Close the store, or give up the opening of it.
+
+        Calls that are not answered are cancelled, and later ones raise `StoreError`.
+        """
         await self._begun.wait()
         if not self._ended.is_set():
             self._requests.put(self._finish)
@@ -121,13 +136,23 @@ class ThreadLoop:
         with anyio.CancelScope() as opening:
             self._leave: Callable[[], object] = opening.cancel
             self.tell(self._begun.set)
-            async with self._opening() as store, anyio.create_task_group() as tasks:
-                self.store, self._tasks = store, tasks
-                stop = anyio.Event()
-                self._leave = stop.set
-                self.tell(self._opened.set)
-                await stop.wait()
-                tasks.cancel_scope.cancel()
+            async with self._opening() as store:
+                try:
+                    async with anyio.create_task_group() as tasks:
+                        self.store, self._tasks = store, tasks
+                        stop = anyio.Event()
+                        self._leave = stop.set
+                        self.tell(self._opened.set)
+                        await stop.wait()
+                        tasks.cancel_scope.cancel()
+                finally:
+                    self._tasks = None
+
+    def _begin(self, call: _Call[Any]) -> None:
+        if self._tasks is not None:
+            self._tasks.start_soon(call.perform)
+        else:
+            call.refuse()
 
     def _finish(self) -> None:
         """As far as the thread is by now: give up the opening, or close."""
@@ -141,6 +166,10 @@ class ThreadLoop:
             _logger.error("lease store closed with error_type=%s", type(error).__name__)
         for event in (self._begun, self._opened, self._ended):
             event.set()
+        # What was asked of a loop that had ended by then, nobody has heard.
+        for answer in self._unanswered:
+            if not answer.done():
+                answer.set_exception(StoreError(_CLOSED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +191,10 @@ class _Call(Generic[T]):
         finally:
             # Of a call that was cancelled with the loop nobody hears otherwise.
             self.replies.put(partial(self._settle, self.answer.cancel))
+
+    def refuse(self) -> None:
+        """The store is closed, or not open yet."""
+        self.replies.put(partial(self._settle, partial(self.answer.set_exception, StoreError(_CLOSED))))
 
     def _settle(self, how: Callable[[], object]) -> None:
         if not self.answer.done():

@@ -15,7 +15,7 @@ import pytest
 from cancelling import cancelled_at, leaving_nothing
 from streamflow import events
 from streamflow.clock import thread_monotonic
-from streamflow.engine.lease_loop import DistantStore, open_lease_loop
+from streamflow.engine.lease_loop import DistantStore, ThreadLoop, open_lease_loop
 from streamflow.errors import StoreError
 from streamflow.launch import running
 from streamflow.leases import WORKERS, Lease
@@ -118,6 +118,38 @@ async def test_a_call_that_is_given_up_ends_in_the_other_loop_too() -> None:
         with anyio.move_on_after(0.05):
             await loop.call(wait)
         assert await anyio.to_thread.run_sync(ended.wait, 10)
+
+
+async def test_a_call_that_comes_too_late_fails_and_does_not_wait() -> None:
+    closing, close = threading.Event(), threading.Event()
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[MemoryStore]:
+        yield MemoryStore()
+        closing.set()
+        await anyio.to_thread.run_sync(close.wait, 10)
+
+    async def call_late(loop: ThreadLoop) -> None:
+        assert await anyio.to_thread.run_sync(closing.wait, 10)
+        with pytest.raises(StoreError, match="closed"):
+            await DistantStore(loop).get(LEASE.key)
+        close.set()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks, open_lease_loop(opening) as loop:
+            tasks.start_soon(call_late, loop)
+        with pytest.raises(StoreError, match="closed"):
+            await loop.call(loop.store.get, LEASE.key)
+
+
+async def test_a_call_to_a_thread_that_has_just_ended_fails_when_that_is_known() -> None:
+    async with open_lease_loop(partial(open_store, "memory:")) as loop:
+        loop._requests.put(loop._finish)  # what `aclose` does first
+        for thread in threading.enumerate():
+            if thread.name == "streamflow/leases":
+                thread.join(10)  # nothing of what it told was heard yet
+        with pytest.raises(StoreError, match="closed"), anyio.fail_after(10):
+            await loop.call(loop.store.get, LEASE.key)
 
 
 @pytest.mark.fault("F18")

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import anyio
 import anyio.lowlevel
 import pytest
 
+from streamflow.deadlines import TimeLimit
 from streamflow.errors import StoreError, UnknownOutcomeError
 from streamflow.stores.memory import MemoryStore
+from streamflow.testing.simulation.determinism import deterministic
 from streamflow.testing.simulation.draws import Draws
 from streamflow.testing.simulation.faults import Faults
 from streamflow.testing.simulation.loop import NODE, START_S, SimulatedLoop, SimulationError
@@ -410,3 +413,27 @@ async def test_clocks_of_a_node() -> None:
         await anyio.sleep(1)
         await node.suspend(50)
     assert seen == [(0, 0), (1, -599), (2, -548)]
+
+
+@pytest.mark.parametrize("stands", ["w1.1", "w2.1"])
+def test_a_node_that_stands_still_holds_up_no_time_limit_but_its_own(stands: str) -> None:
+    """Whoever cancels what cannot be cancelled yet goes on and on, and time stands."""
+    passed_at: dict[str, float] = {}
+
+    async def work(loop: SimulatedLoop, name: str) -> None:
+        with TimeLimit(2.0 if name == "w1" else 3.0):
+            await anyio.sleep(100)
+        passed_at[name] = round(loop.now - START_S, 3)
+
+    async def main() -> None:
+        store = service()
+        nodes = [Node(name, loop=store.loop, network=store.network) for name in ("w1", "w2")]
+        async with anyio.create_task_group() as tasks:
+            for node in nodes:
+                tasks.start_soon(node.live, partial(work, store.loop, node.name))
+            await anyio.sleep(1)
+            await next(node for node in nodes if node.key == stands).pause(9)
+
+    with deterministic():
+        anyio.run(main, backend_options={"loop_factory": lambda: SimulatedLoop(1, steps_max=10_000)})
+    assert passed_at == ({"w1": 10.0, "w2": 3.0} if stands == "w1.1" else {"w1": 2.0, "w2": 10.0})

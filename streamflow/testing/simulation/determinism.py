@@ -27,8 +27,9 @@ import anyio.to_thread
 from anyio._backends import _asyncio as backend
 
 import streamflow
+from streamflow import deadlines
 from streamflow.batches import request_ids
-from streamflow.testing.simulation.loop import SimulatedLoop
+from streamflow.testing.simulation.loop import NODE, SimulatedLoop
 from streamflow.testing.simulation.trace import LIBRARIES
 
 if TYPE_CHECKING:
@@ -89,11 +90,23 @@ class OrderedSet(dict[Any, None]):
         del self[element]
 
 
+class _OfNodes(dict[Any, Any]):
+    """What belongs to an event loop, for the node whose code asks."""
+
+    def get(self, _loop: object, default: Any = None) -> Any:
+        return super().get(NODE.get(), default)
+
+    def __setitem__(self, _loop: object, value: object) -> None:
+        super().__setitem__(NODE.get(), value)
+
+
 @contextmanager
 def deterministic() -> Iterator[Repeatability]:
     """For the length of the block: order by age instead of address, no threads, no garbage collection by chance.
 
     - anyio's and asyncio's sets of tasks and scopes keep the order in which they were filled.
+    - Each node has the timer of its time limits, as it has a loop of its own in truth: one that stands still holds up only
+      its own.
     - `anyio.to_thread.run_sync` calls its function in the loop (`SimulatedLoop.run_in_executor`).
     - Clocks, randomness, ids, threads, sockets and processes raise `NotDeterministicError` when streamflow's own code asks
       for them; when other code does, they work, and are counted. Names that were imported from their modules before the
@@ -148,6 +161,7 @@ def _ordered() -> Iterator[tuple[Any, str, object]]:
     yield backend.TaskGroup, "__init__", _filling(backend.TaskGroup.__init__, "_tasks")
     yield asyncio.TaskGroup, "__init__", _filling(asyncio.TaskGroup.__init__, "_tasks")
     yield asyncio.tasks, "all_tasks", _all_tasks
+    yield deadlines, "_of_loop", _OfNodes()
     yield backend.AsyncIOBackend, "run_sync_in_worker_thread", classmethod(_run_sync)
 
 
