@@ -112,6 +112,7 @@ SMALL = (
     World(name="a row deleted by hand", tree=ONE_SHARD, left=Left(deletes=1), by_hand=True),
     World(name="a child that is shown late", tree=CHILD),
     World(name="a merge, one worker", tree=_MERGE, workers=1),
+    World(name="a parent's row deleted by hand", tree=CHILD, workers=1, left=Left(deletes=1), by_hand=True),
 )
 """Explored with every change."""
 

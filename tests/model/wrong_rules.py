@@ -76,6 +76,15 @@ def _with_one_parent_done(leases: Iterable[Lease]) -> list[Lease]:
     ]
 
 
+def _unless_a_parent_is_known(leases: Iterable[Lease]) -> list[Lease]:
+    rows = {lease.shard_id: lease for lease in leases}
+    return [
+        lease
+        for lease in _whatever_is_unfinished(rows.values())
+        if all(rows[each].checkpoint == SHARD_END for each in lease.parents if each in rows)
+    ]
+
+
 def _also_of_the_living(row: Lease, me: str, _living: Container[str]) -> bool:
     return row.owner != me
 
@@ -186,6 +195,13 @@ MUTANTS = (
         world="a merge, one worker",
         moves=13,
         says="C is delivered before its parent Q is done",
+    ),
+    Mutant(
+        name="a parent without a row counts as done",
+        rules=Rules(readable=_unless_a_parent_is_known),
+        world="a parent's row deleted by hand",
+        moves=8,
+        says="C is delivered before its parent P is done",
     ),
     Mutant(
         name="a shard ends before its children have rows",

@@ -1,4 +1,4 @@
-"""`python -m mutants [NAME …]`: hunt each mutant, and say which the simulation catches. `--write` keeps it in docs/."""
+"""`python -m mutants [NAME …]`: hunt each mutant, and say which are caught. `--write` keeps it in docs/."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ def line_of(verdict: Verdict) -> str:
     catch = verdict.catch
     if verdict.stuck:
         return f"caught  {verdict.name}: a run did not end"
+    if catch.moves:
+        return f"caught  {verdict.name}: by the model after {catch.moves} moves ({catch.world}), {catch.seconds:.1f} s"
     if catch.invariants:
         by = " ".join(catch.invariants)
         return f"caught  {verdict.name}: {by} at seed {catch.seed} ({catch.world}), {catch.seconds:.1f} s"

@@ -37,7 +37,10 @@ def render(report: Report) -> str:
     missed = [verdict for verdict in report.verdicts if not verdict.caught]
     if missed:
         lines += ["Missed:", "", *[f"- **{verdict.name}**: {verdict.says}" for verdict in missed], ""]
-    lines += ["| mutant | what is wrong | caught by | at seed | runs | seconds |", "|---|---|---|---|---|---|"]
+    lines += [
+        "| mutant | what is wrong | caught by | at seed, or after | runs | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
     lines += [_row(verdict) for verdict in report.verdicts]
     return "\n".join(lines)
 
@@ -45,8 +48,10 @@ def render(report: Report) -> str:
 def _row(verdict: Verdict) -> str:
     catch = verdict.catch
     by = "a run that does not end" if verdict.stuck else " ".join(catch.invariants) or "nothing"
-    seed = f"{catch.seed} ({catch.world})" if catch.invariants else ""
-    return f"| {verdict.name} | {verdict.says} | {by} | {seed} | {catch.runs} | {catch.seconds:.1f} |"
+    place = f"{catch.seed} ({catch.world})" if catch.invariants else ""
+    if catch.moves:
+        by, place = "the model", f"{catch.moves} moves ({catch.world})"
+    return f"| {verdict.name} | {verdict.says} | {by} | {place} | {catch.runs} | {catch.seconds:.1f} |"
 
 
 def kept(path: Path = KEPT) -> Report:
