@@ -123,22 +123,27 @@ async def open_admin(
 
 
 class _Door:
-    """Makes a protocol per connection: refuses what is too many, ends what takes too long."""
+    """Makes a protocol per connection: what takes too long is ended, and where there are too many the oldest makes room.
+
+    A request takes milliseconds, so the oldest of many is one that asks for nothing: whoever opens connections and leaves
+    them so does not shut out scrapes and probes.
+    """
 
     def __init__(self, server: web.Server) -> None:
         self._server = server
 
     def __call__(self) -> asyncio.Protocol:
-        if len(self._server.connections) >= CONNECTIONS_MAX:
-            return _Refusal()
+        # In the order in which they were made; one that is aborted stays among them until the loop's next turn.
+        open_ = [each for each in self._server.connections if _is_open(each)]
+        if len(open_) >= CONNECTIONS_MAX:
+            _abort(open_[0])
         connection = self._server()
         asyncio.get_running_loop().call_later(CONNECTION_LIFE_S, _abort, connection)
         return connection
 
 
-class _Refusal(asyncio.Protocol):
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
+def _is_open(connection: RequestHandler) -> bool:
+    return connection.transport is not None and not connection.transport.is_closing()
 
 
 def _abort(connection: RequestHandler) -> None:

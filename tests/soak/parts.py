@@ -302,7 +302,7 @@ PARTS = {
         Part(name="L6", says="600 shards in which little happens, and rollovers", seconds=60, play=_many_shards),
         Part(name="L7", says="a backlog beside live shards", seconds=30, play=_backlog),
         Part(name="L8", says="a sink that fails three records in ten, and some for good", seconds=30, play=_bad_sink),
-        Part(name="L9", says="50 scrapes a second and 40 idle connections", seconds=30, play=_scrapes),
+        Part(name="L9", says="50 scrapes a second and 500 idle connections", seconds=30, play=_scrapes),
         Part(name="L10", says="days in which nothing happens, in virtual time", seconds=30, play=_idle),
     )
 }  # fmt: skip

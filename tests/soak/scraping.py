@@ -14,8 +14,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import anyio
 
-# A server that has enough connections closes the next; whoever insists on being idle comes again after this.
-_AGAIN_S = 1.0
+# A server that has enough connections closes the oldest; whoever insists on being idle comes again after about this, and not
+# all in one moment.
+_AGAIN_S = 10.0
 
 
 async def main(url: str, per_s: float, idle: int) -> None:
@@ -26,8 +27,8 @@ async def main(url: str, per_s: float, idle: int) -> None:
     assert place.hostname is not None
     assert place.port is not None
     async with aiohttp.ClientSession() as http, anyio.create_task_group() as tasks:
-        for _ in range(idle):
-            tasks.start_soon(_idle, place.hostname, place.port)
+        for number in range(idle):
+            tasks.start_soon(_idle, place.hostname, place.port, _AGAIN_S * (0.5 + number / idle))
         while not ended.is_set():
             tasks.start_soon(_scrape, http, url, told)
             with anyio.move_on_after(1 / per_s):
@@ -46,12 +47,12 @@ async def _scrape(http: aiohttp.ClientSession, url: str, told: dict[str, int]) -
         told["scrapes_failed"] += 1
 
 
-async def _idle(host: str, port: int) -> None:
+async def _idle(host: str, port: int, again_s: float) -> None:
     while True:
         with suppress(OSError, anyio.EndOfStream, anyio.BrokenResourceError):
             async with await anyio.connect_tcp(host, port) as stream:
                 await stream.receive()
-        await anyio.sleep(_AGAIN_S)
+        await anyio.sleep(again_s)
 
 
 if __name__ == "__main__":

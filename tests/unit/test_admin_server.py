@@ -374,18 +374,22 @@ def test_the_token_is_in_no_text_of_the_options() -> None:
 
 
 @pytest.mark.fault("F56")
-async def test_connections_beyond_the_limit_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_of_too_many_connections_the_oldest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
     async with opened() as admin:
         host, port = admin.url.removeprefix("http://").rsplit(":", 1)
-        async with await anyio.connect_tcp(host, int(port)) as first:
-            async with await anyio.connect_tcp(host, int(port)):
-                await first.send(b"GET /live")
-                with anyio.fail_after(10):
-                    assert await admin.raw(b"") == b""
-            await first.send(b"z HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        async with (
+            await anyio.connect_tcp(host, int(port)) as first,
+            await anyio.connect_tcp(host, int(port)) as second,
+        ):
+            await first.send(b"GET /live")
+            await second.send(b"GET /live")
             with anyio.fail_after(10):
-                assert (await first.receive()).startswith(b"HTTP/1.1 200")
+                assert (await admin.raw(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")).startswith(b"HTTP/1.1 200")
+                with pytest.raises((anyio.EndOfStream, anyio.BrokenResourceError)):
+                    await first.receive()
+                await second.send(b"z HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert (await second.receive()).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.fault("F56")
