@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from streamflow.engine.ownership import HeldLease, Ownership
     from streamflow.positions import Position
 
+# For how long, and how often, a parent is looked for that no listing shows although it is too young to be trimmed. What is
+# listed late is listed within seconds; a minute costs nothing but at a start beside a trimmed shard whose id deceives.
+_DOUBT_S, _LOOK_AGAIN_S = 60.0, 10.0
+
 
 @dataclass(slots=True, eq=False)
 class Discovery:
@@ -36,6 +40,8 @@ class Discovery:
     ownership: Ownership
     _audit_at: float = float("-inf")
     _failures: int = 0
+    _absent: dict[str, float] = field(default_factory=dict)
+    """Parent that no listing showed to the monotonic time since when: it is young, so the listings may be wrong."""
     _asked: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Shard that awaits children to the number of times asked and when to ask again."""
 
@@ -78,13 +84,14 @@ class Discovery:
         latest = self.flow.options.starting_position == "LATEST"
         leaves = lineage.leaves(listed)
         tips = await self._pin([listed[leaf] for leaf in sorted(leaves) if not listed[leaf].closed]) if latest else None
+        doubted = self._doubted(listed, rows)
         await reach("discovery.listed")
         created = await self.ownership.create(
             lineage.lease_for(
                 shard,
                 pipeline=self.flow.name,
                 start=lineage.bootstrap_position(shard, tips=tips),
-                parents=lineage.living_parents(shard.parents, listed, rows),
+                parents=lineage.living_parents(shard.parents, listed, rows, doubted),
                 expects_children=self.flow.info.enabled and shard.shard_id in leaves,
             )
             for shard in lineage.unknown_shards(listed, rows)
@@ -107,7 +114,7 @@ class Discovery:
     async def _audit(self, rows: Mapping[str, Lease]) -> None:
         started = self.flow.around.clock.monotonic()
         listed = await self.flow.source.shards()
-        plan = lineage.plan(listed, rows, pipeline=self.flow.name)
+        plan = lineage.plan(listed, rows, pipeline=self.flow.name, doubted=self._doubted(listed, rows))
         created = await self.ownership.create(plan.create)
         await reach("discovery.audited")
         for row in plan.unblock:
@@ -120,11 +127,27 @@ class Discovery:
         self._note_listing(listed, created, forgotten, started)
         self.flow.nudge()
 
+    def _doubted(self, listed: Mapping[str, Shard], rows: Mapping[str, Lease]) -> frozenset[str]:
+        """Absent parents that are too young to be trimmed: they are looked for again for a while, and their children wait.
+
+        What a clock says is but a hint, and so is the time in an id: neither keeps a child waiting for good.
+        """
+        around = self.flow.around
+        now, wall_s = around.clock.monotonic(), around.clock.wall()
+        self._absent = {
+            parent: self._absent.get(parent, now)
+            for parent in lineage.absent_parents(listed, rows)
+            if not lineage.may_be_trimmed(parent, now_s=wall_s, retention_s=self.flow.info.retention_s)
+        }
+        return frozenset(parent for parent, since in self._absent.items() if now < since + _DOUBT_S)
+
     def _note_listing(
         self, listed: Mapping[str, Shard], created: Sequence[str], forgotten: Sequence[str], started: float
     ) -> None:
         clock = self.flow.around.clock
-        self._audit_at = clock.monotonic() + self.flow.around.options.audit_interval_s
+        now = clock.monotonic()
+        doubted = any(now < since + _DOUBT_S for since in self._absent.values())
+        self._audit_at = now + (_LOOK_AGAIN_S if doubted else self.flow.around.options.audit_interval_s)
         self.flow.around.emit(
             events.ShardsDiscovered(
                 pipeline=self.flow.name,

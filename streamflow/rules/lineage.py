@@ -1,12 +1,13 @@
 """Shards listed and leases known, to what may be read, what must be stored, and what may be forgotten.
 
-A child is read only when every parent is ended in the store, or is proven trimmed: absent from a complete listing and
-without an unfinished row. The starting position counts only for shards known at the first start; every later one
-starts at TRIM_HORIZON.
+A child is read only when every parent is ended in the store, or is proven trimmed: absent from complete listings, without
+an unfinished row, and old enough for that or absent for a while. The starting position counts only for shards known at the
+first start; every later one starts at TRIM_HORIZON.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,10 +16,13 @@ from streamflow.positions import SHARD_END, TRIM_HORIZON
 from streamflow.rules.steps import Unblocked, after
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
     from streamflow.positions import Position
     from streamflow.records import Shard
+
+# A shard's id tells when it was made, in milliseconds: `shardId-00000001795433938583-09ddeb9f`.
+_MADE_AT = re.compile(r"^shardId-(\d{20})-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,28 +84,53 @@ def lease_for(
     )
 
 
-def living_parents(
-    parents: tuple[str, ...], listed: Mapping[str, Shard], leases: Mapping[str, Lease]
-) -> tuple[str, ...]:
-    """Those that a complete listing or a row knows: the others are trimmed."""
-    return tuple(parent for parent in parents if parent in listed or parent in leases)
+def absent_parents(listed: Mapping[str, Shard], leases: Mapping[str, Lease]) -> list[str]:
+    """Parents that are neither listed nor have a row: they are trimmed, or the listing was not complete."""
+    named = [shard.parents for shard in listed.values()]
+    named += [lease.parents for lease in leases.values() if lease.state is LeaseState.ACTIVE]
+    return sorted({parent for parents in named for parent in parents} - listed.keys() - leases.keys())
 
 
-def plan(listed: Mapping[str, Shard], leases: Mapping[str, Lease], *, pipeline: str) -> Plan:
+def may_be_trimmed(shard_id: str, *, now_s: float, retention_s: float) -> bool:
+    """By the time of its making in its id; a shard whose id tells none may always be."""
+    made_s = made_at_s(shard_id)
+    return made_s is None or made_s <= now_s - retention_s
+
+
+def made_at_s(shard_id: str) -> float | None:
+    """When a shard was made, as far as its id tells."""
+    found = _MADE_AT.match(shard_id)
+    return None if found is None else int(found[1]) / 1000
+
+
+def living_parents(parents: tuple[str, ...], *known: Container[str]) -> tuple[str, ...]:
+    """Those that a complete listing or a row knows, or that are doubted: the others are trimmed."""
+    return tuple(parent for parent in parents if any(parent in each for each in known))
+
+
+def plan(
+    listed: Mapping[str, Shard], leases: Mapping[str, Lease], *, pipeline: str, doubted: Container[str] = ()
+) -> Plan:
     """Compare a complete listing with the rows, after the first start is stored completely.
+
+    `doubted` are absent parents that are not proven to be trimmed yet: their children wait.
 
     An ended row stays as a tombstone as long as the stream lists its shard, a listed shard names it as a parent, or an
     unfinished row does: else a shard could be replayed.
     """
     rows = {shard_id: lease for shard_id, lease in leases.items() if shard_id != STREAM_ROW}
+
+    def living(parents: tuple[str, ...]) -> tuple[str, ...]:
+        return living_parents(parents, listed, rows, doubted)
+
     create = tuple(
-        lease_for(shard, pipeline=pipeline, start=TRIM_HORIZON, parents=living_parents(shard.parents, listed, rows))
+        lease_for(shard, pipeline=pipeline, start=TRIM_HORIZON, parents=living(shard.parents))
         for shard in unknown_shards(listed, rows)
     )
     unblock = tuple(
-        after(lease, Unblocked(living))
+        after(lease, Unblocked(living(lease.parents)))
         for lease in rows.values()
-        if lease.state is LeaseState.ACTIVE and (living := living_parents(lease.parents, listed, rows)) != lease.parents
+        if lease.state is LeaseState.ACTIVE and living(lease.parents) != lease.parents
     )
     needed = {parent for shard in listed.values() for parent in shard.parents}
     needed |= {parent for lease in rows.values() if lease.state is not LeaseState.ENDED for parent in lease.parents}

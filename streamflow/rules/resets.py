@@ -7,7 +7,6 @@ where it was, behind changes that are about to repeat. So descendants go back wi
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from enum import Enum
 from graphlib import TopologicalSorter
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from streamflow.leases import STREAM_ROW, Gap, Lease, LeaseState, WindowState
 from streamflow.positions import SHARD_END, TRIM_HORIZON, Position, PositionKind
+from streamflow.rules.lineage import made_at_s
 from streamflow.rules.steps import MovedByHand, after
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from streamflow.records import Shard
 
 _MOVED_BACK = "moved back to"
-# A shard's id tells when it was made, in milliseconds: `shardId-00000001795433938583-09ddeb9f`.
-_MADE_AT = re.compile(r"^shardId-(\d{20})-")
 # How far the time in an id and those of records may be apart, generously: shards live for hours.
 _CLOCKS_APART_S = 900.0
 
@@ -167,7 +165,7 @@ def to_time(
     taken it, None where the stream did not show it. An ended shard is left alone if its children are older than that time.
     """
     target = Position.at_timestamp(time_s)
-    made_at = {parent: _made_at_s(shard_id) for shard_id, shard in listed.items() for parent in shard.parents}
+    made_at = {parent: made_at_s(shard_id) for shard_id, shard in listed.items() for parent in shard.parents}
     found: list[Reset] = []
     for row in rows:
         if row.shard_id not in listed or row.checkpoint == TRIM_HORIZON:
@@ -190,11 +188,6 @@ def _way_back(reached_s: float | None, time_s: float) -> Direction:
         return Direction.UNKNOWN
     # Creation times are rounded down to the second, and so is the time where a reader begins.
     return Direction.BACK if reached_s >= math.floor(time_s) else Direction.NONE
-
-
-def _made_at_s(shard_id: str) -> float | None:
-    found = _MADE_AT.match(shard_id)
-    return None if found is None else int(found[1]) / 1000
 
 
 def in_lineage_order(resets: Sequence[Reset]) -> list[Reset]:

@@ -312,8 +312,8 @@ LINEAGE = (
         "born at the end",
         "a shard that is found later counts as done",
         _LINEAGE,
-        "lease_for(shard, pipeline=pipeline, start=TRIM_HORIZON, parents=living_parents(shard.parents, listed, rows))",
-        "lease_for(shard, pipeline=pipeline, start=SHARD_END, parents=living_parents(shard.parents, listed, rows))",
+        "lease_for(shard, pipeline=pipeline, start=TRIM_HORIZON, parents=living(shard.parents))",
+        "lease_for(shard, pipeline=pipeline, start=SHARD_END, parents=living(shard.parents))",
     ),
     _mutant(
         "children born at the end",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import anyio
@@ -18,7 +19,7 @@ from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from streamflow.records import Shard
 
@@ -299,6 +300,62 @@ async def test_children_that_are_listed_late_are_found() -> None:
     assert world.of(events.ShardAwaitingChildren)
     assert sorted(world.deliveries) == sorted(world.written)
     assert {row.state for row in (await world.rows()).values()} == {LeaseState.ACTIVE, LeaseState.ENDED}
+
+
+class LateParent(MemorySource):
+    """Complete listings, as it seems, that lack one shard until some time."""
+
+    def __init__(self, world: World, missing: str, until_s: float) -> None:
+        super().__init__(world.controls.tables, world.stream_arn)
+        self._missing, self._until_s = missing, until_s
+
+    async def shards(self) -> Mapping[str, Shard]:
+        hidden = {self._missing} if anyio.current_time() < self._until_s else set()
+        return {shard_id: shard for shard_id, shard in (await super().shards()).items() if shard_id not in hidden}
+
+
+@pytest.mark.parametrize("late_s", [1.0, 55.0])
+async def test_a_parent_that_is_listed_after_its_child_is_read_before_it(late_s: float) -> None:
+    world = World(shards=1)
+    world.write(*KEYS)
+    (parent,) = world.controls.shard_ids("orders")
+    world.controls.rollover("orders")
+    world.write(*KEYS)
+    worker = await world.worker()
+    worker.flows[0].source = LateParent(world, parent, anyio.current_time() + late_s)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await world.until(world.everything_delivered)
+        worker.stop()
+    assert world.deliveries == world.written
+
+
+async def test_a_parent_that_no_listing_shows_any_more_keeps_its_child_waiting_for_a_minute() -> None:
+    world = World(shards=1)
+    (parent,) = world.controls.shard_ids("orders")
+    world.controls.rollover("orders")
+    world.write("a")
+    worker = await world.worker()
+    worker.flows[0].source = LateParent(world, parent, math.inf)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await world.until(world.everything_delivered, within_s=75.0)
+        worker.stop()
+    assert [row.parents for row in (await world.rows()).values()] == [()]
+
+
+async def test_nobody_waits_for_a_parent_that_is_old_enough_to_be_trimmed() -> None:
+    world = World(shards=1)
+    (parent,) = world.controls.shard_ids("orders")
+    world.controls.rollover("orders")
+    await anyio.sleep(25 * 3_600.0)
+    world.write("a")
+    worker = await world.worker()
+    worker.flows[0].source = LateParent(world, parent, math.inf)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        await world.until(world.everything_delivered, within_s=5.0)
+        worker.stop()
 
 
 @pytest.mark.fault("F54")
