@@ -124,7 +124,15 @@ class RecordRefusedError(StreamflowError):
 
 
 class FencedError(StreamflowError):
-    """Raised by a sink: a newer owner of the shard has written, so this worker must stop working on it."""
+    """Raised by a sink: a newer owner of the shard has written, so this worker must stop working on it.
+
+    `epoch` is the newest that the sink has seen, where it can tell. A worker that still owns the lease then moves it beyond
+    that epoch: the lease was made anew, by hand or with its store, and would be refused for ever.
+    """
+
+    def __init__(self, message: str, *, epoch: int | None = None) -> None:
+        self.epoch = epoch
+        super().__init__(message)
 
 
 class SinkBusyError(StreamflowError):

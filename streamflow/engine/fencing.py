@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from streamflow import events
@@ -9,6 +10,7 @@ from streamflow.engine.invocation import ends_this_task
 from streamflow.errors import FencedError, LeaseLostError, StoreError, error_text
 from streamflow.failpoints import reach
 from streamflow.rules.pacing import STORE_BACKOFF
+from streamflow.rules.steps import Outrun
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -34,7 +36,7 @@ async def start_of(flow: Flow, held: HeldLease, shard: Shard) -> Position | None
     failures = 0
     while True:
         try:
-            committed = await asked_of_sink(flow.fence.fence(shard, held.lease.epoch))
+            committed = await asked_of_sink(held, flow.fence.fence(shard, held.lease.epoch))
         except StoreError as error:
             failures += 1
             delay_s = STORE_BACKOFF.delay_s(failures, flow.around.random)
@@ -50,7 +52,7 @@ async def start_of(flow: Flow, held: HeldLease, shard: Shard) -> Position | None
             return held.lease.checkpoint if committed is None else committed
 
 
-async def asked_of_sink(answer: Awaitable[T]) -> T:
+async def asked_of_sink(held: HeldLease, answer: Awaitable[T]) -> T:
     """What the sink answers, with its failures as those of a store.
 
     Raises:
@@ -60,8 +62,20 @@ async def asked_of_sink(answer: Awaitable[T]) -> T:
     try:
         return await answer
     except FencedError as error:
-        raise LeaseLostError(error_text(error)) from error
+        raise await fenced_off(held, error) from error
     except BaseException as error:
         if ends_this_task(error):
             raise
         raise StoreError(f"the sink's checkpoint: {type(error).__name__}: {error_text(error)}") from error
+
+
+async def fenced_off(held: HeldLease, error: FencedError) -> LeaseLostError:
+    """What a worker stops with that a sink has refused.
+
+    If the row turns out to be ours, there is no newer owner: it was made anew, with a lower epoch than the sink has seen. It
+    moves beyond that, so that whoever takes it next is let in.
+    """
+    if error.epoch is not None and error.epoch > held.lease.epoch:
+        with suppress(LeaseLostError, StoreError):
+            await held.write(Outrun(error.epoch))
+    return LeaseLostError(f"the sink has seen a newer owner of {held.shard_id}: {error_text(error)}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 # Calls to a store or a stream at the same time, at a start with thousands of shards.
 _SIDE_BY_SIDE_MAX = 128
+
+_EPOCH, _VERSION = attrgetter("epoch"), attrgetter("version")
 
 Item = TypeVar("Item")
 
@@ -145,6 +148,8 @@ class Ownership:
     """All rows of the stream, as of the last look."""
     _had: set[str] = field(default_factory=set)
     """Shards that were ours at any time in this life."""
+    _newest: int = 0
+    """The greatest epoch or version of a row that was ever listed."""
     _abandoned: set[str] = field(default_factory=set)
     _avoided: dict[str, float] = field(default_factory=dict)
     """Shards that we gave up, to the monotonic time until which others may have them."""
@@ -152,6 +157,7 @@ class Ownership:
     async def rows(self) -> Sequence[Lease]:
         """All rows of the stream as the store lists them now; also finds out whose owners live."""
         rows = await self.flow.around.store.list(self.flow.name, self.flow.info.stream_arn)
+        self._newest = max([self._newest, *map(_EPOCH, rows), *map(_VERSION, rows)])
         await self.liveness.look(rows)
         self.listed = rows
         return rows
@@ -308,7 +314,8 @@ class Ownership:
             StoreError: some may not be stored; a repetition is harmless.
         """
         created: list[str] = []
-        store, born_at_ms = self.flow.around.lease_loop.store, int(self.flow.around.clock.wall() * 1_000)
+        store = self.flow.around.lease_loop.store
+        born_at_ms = steps.made_at_ms(int(self.flow.around.clock.wall() * 1_000), self._newest)
 
         async def create_one(row: Lease) -> None:
             if await store.create(steps.born(row, born_at_ms)) is not None:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from streamflow.positions import Position
 
 _GAPS_KEPT = 16
+# Writes of a row since it was listed last: one in ten milliseconds for ten seconds.
+_UNSEEN = 1_000
 
 # --- steps -----------------------------------------------------------------------------------------------------------
 
@@ -34,6 +36,13 @@ class AskedFor:
     """A worker asks the owner to pass the lease on."""
 
     by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outrun:
+    """The owner's epoch moves beyond one that a sink has seen: the row, or its store, was made anew since."""
+
+    epoch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +120,7 @@ class Beaten:
 Step: TypeAlias = (
     Taken
     | AskedFor
+    | Outrun
     | Renewed
     | Checkpointed
     | GapFound
@@ -131,6 +141,8 @@ def after(row: Lease, step: Step) -> Lease:
             return replace(row, owner=by, claimant=None, epoch=row.epoch + 1)
         case AskedFor(by):
             return replace(row, claimant=by)
+        case Outrun(epoch):
+            return replace(row, epoch=max(row.epoch, epoch) + 1)
         case Renewed():
             return row
         case Checkpointed(at, window):
@@ -164,12 +176,20 @@ def _with_gap(row: Lease, gap: Gap) -> Lease:
 
 
 def born(row: Lease, at_ms: int) -> Lease:
-    """A row that is new at this time (milliseconds since the Unix epoch).
+    """A row that is new at this time (milliseconds since the Unix epoch, or `made_at_ms`).
 
     Of a row that was deleted by hand, somebody may still hold an old version, and sinks know its last epoch: a row that is
     made again begins beyond both.
     """
     return replace(row, epoch=at_ms, version=at_ms)
+
+
+def made_at_ms(wall_ms: int, newest: int) -> int:
+    """When a row is made, by a clock that may be behind those that made the others: later than anything that was seen.
+
+    `newest` is the greatest epoch or version that this worker ever saw; what was written since is allowed for.
+    """
+    return max(wall_ms, newest + _UNSEEN)
 
 
 # --- what became of a step -------------------------------------------------------------------------------------------

@@ -78,5 +78,6 @@ class ShardCheckpoint:
         return FencedError(
             f"sink sqlite: a newer owner of {shard_id} has written to {self.path}: epoch {stored_epoch} is there, this "
             f"worker's is {epoch}. If the store of leases was replaced, its epochs began anew: once no other worker is left, "
-            f"set epoch to 0 in {row}"
+            f"set epoch to 0 in {row}",
+            epoch=stored_epoch,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,6 +12,7 @@ import pytest
 from streamflow import events
 from streamflow.errors import FencedError, PartialFailure, UnaccountedRecordsError
 from streamflow.failures import RecordFailure, RecordsFailedError
+from streamflow.leases import STREAM_ROW
 from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
@@ -183,7 +184,7 @@ class TransactionalTarget:
         self._may_fail("fence")
         newest, position = self.checkpoints.get(shard.shard_id, (0, None))
         if newest > epoch:
-            raise FencedError(f"epoch {newest} has written")
+            raise FencedError(f"epoch {newest} has written", epoch=newest)
         self.checkpoints[shard.shard_id] = (epoch, position)
         return position
 
@@ -247,6 +248,54 @@ async def test_the_sinks_checkpoint_is_the_truth_where_the_lease_is_behind() -> 
     async with world.working(write, fence=target, worker_id="w2"):
         await world.until(lambda: len(target.rows) == 4)
     assert (target.rows, batches) == (world.written, [1])
+
+
+async def test_an_owner_that_only_a_row_of_before_has_fenced_moves_beyond_it() -> None:
+    """The row was deleted by hand, or its store replaced, and made again by a clock that is far behind."""
+    world = World(shards=1)
+    (shard_id,) = world.controls.tables.stream_of("orders").shards
+    target = TransactionalTarget(checkpoints={shard_id: (9_000_000_000_000, None)})
+    world.write("a", "b")
+    async with world.working(target.write, fence=target):
+        await world.until(lambda: len(target.rows) == 2)
+    assert target.checkpoints[shard_id][0] == (await world.rows())[shard_id].epoch > 9_000_000_000_000
+
+
+async def test_a_handler_that_refuses_old_owners_lets_in_the_one_that_there_is() -> None:
+    world, newest = World(shards=1), 9_000_000_000_000
+
+    async def write(batch: Batch) -> None:
+        if batch.epoch < newest:
+            raise FencedError("a newer owner has written", epoch=newest)
+        await world.accept(batch)
+
+    world.write("a", "b")
+    async with world.working(write):
+        await world.until(world.everything_delivered)
+    assert len(world.of(events.LeaseLost)) == 1
+
+
+async def test_whoever_is_fenced_by_a_newer_owner_leaves_its_row_alone() -> None:
+    world = World(shards=1)
+    refused: list[int] = []
+
+    async def write(batch: Batch) -> None:
+        if not refused:
+            # Somebody else takes the shard while we are at it.
+            row = (await world.rows())[batch.shard.shard_id]
+            taken = await world.store.update(
+                replace(row, owner="w2", epoch=row.epoch + 1), expected_version=row.version
+            )
+            assert taken is not None
+            refused.append(taken.epoch)
+            raise FencedError("a newer owner has written", epoch=taken.epoch)
+        await world.accept(batch)
+
+    world.write("a")
+    async with world.working(write):
+        await world.until(lambda: bool(world.of(events.LeaseLost)))
+        (row,) = (row for row in (await world.rows()).values() if row.shard_id != STREAM_ROW)
+        assert (row.owner, row.epoch) == ("w2", refused[0])
 
 
 async def test_the_sinks_checkpoint_is_the_truth_where_the_lease_is_ahead() -> None:

@@ -18,6 +18,7 @@ from streamflow.rules.steps import (
     GapFound,
     MovedByHand,
     Outcome,
+    Outrun,
     PassedOn,
     Renewed,
     Started,
@@ -27,6 +28,7 @@ from streamflow.rules.steps import (
     Withdrawn,
     after,
     born,
+    made_at_ms,
     of_same_life,
     resolved,
     was_asked,
@@ -108,6 +110,16 @@ def test_the_newest_16_gaps_are_kept() -> None:
 
 def test_a_row_that_is_made_again_is_beyond_its_former_self() -> None:
     assert born(ROW, 1_764_000_000_000) == replace(ROW, epoch=1_764_000_000_000, version=1_764_000_000_000)
+
+
+def test_a_clock_that_is_behind_makes_no_row_before_what_was_seen() -> None:
+    assert made_at_ms(1_764_000_000_000, 0) == 1_764_000_000_000
+    assert made_at_ms(1_764_000_000_000, 1_764_003_600_000) > 1_764_003_600_000
+
+
+@pytest.mark.parametrize(("seen", "epoch"), [(99, 100), (2, ROW.epoch + 1)])
+def test_an_owner_that_is_fenced_by_what_was_before_moves_beyond_it(seen: int, epoch: int) -> None:
+    assert after(ROW, Outrun(seen)) == replace(ROW, epoch=epoch)
 
 
 # --- what became of a step -------------------------------------------------------------------------------------------

@@ -108,6 +108,20 @@ async def looked_on(observer: Participant, seconds: float) -> Lease:
     return row
 
 
+async def test_a_row_that_was_listed_is_made_again_beyond_it_whatever_the_clock_says(world: World) -> None:
+    """Deleted by hand, and made again by a worker whose clock is far behind that of whoever made it first."""
+    member = await participant(world)
+    row = await member.look()
+    await world.edit(row, epoch=row.epoch + 3_600_000, owner=None)
+    row = await member.look()
+    assert await world.store.delete(row.key, expected_version=row.version)
+    await member.ownership.rows()
+    assert await member.ownership.create([replace(row, epoch=0, version=0)]) == [row.shard_id]
+    again = await member.look()
+    assert again.epoch > row.epoch
+    assert again.version > row.version or world.store.layout is not LeaseLayout.NATIVE
+
+
 # --- validity and patience -------------------------------------------------------------------------------------------
 
 

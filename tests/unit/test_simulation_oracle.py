@@ -197,6 +197,25 @@ def epoch_back(wrong: bool) -> History:
     return history
 
 
+def epoch_back_though_known(wrong: bool) -> History:
+    """V4: a row that was deleted by hand is made again with an earlier time, by one that was shown the later one."""
+    history = begun()
+    history.store(epoch=1_764_000_600_000)
+    history.tell(facts.RowsListed(node="w2" if wrong else "w1", rows=(history.rows["s1"],)))
+    history.tell(facts.RowStored(node=facts.HAND, before=history.rows.pop("s1"), after=None))
+    history.store("w2", epoch=1_764_000_000_000)
+    return history
+
+
+def epoch_made_up(wrong: bool) -> History:
+    """V4: a row that was deleted by hand is made again with an epoch that is no time."""
+    history = begun()
+    history.store(epoch=1_764_000_600_000)
+    history.tell(facts.RowStored(node=facts.HAND, before=history.rows.pop("s1"), after=None))
+    history.store("w2", epoch=7 if wrong else 1_764_000_000_000)
+    return history
+
+
 def two_owners(wrong: bool) -> History:
     """V5: two workers take the same epoch."""
     history = begun()
@@ -528,7 +547,8 @@ def unheard(wrong: bool) -> History:
 
 CASES: list[tuple[str, Callable[[bool], History]]] = [
     ("V1", lost), ("V1", lost_silently), ("V2", out_of_order), ("V2", written_behind_a_fence), ("V3", ahead),
-    ("V3", ahead_at_the_end), ("V4", checkpoint_back), ("V4", epoch_back), ("V5", two_owners), ("V5", a_zombie),
+    ("V3", ahead_at_the_end), ("V4", checkpoint_back), ("V4", epoch_back),
+    ("V4", epoch_back_though_known), ("V4", epoch_made_up), ("V5", two_owners), ("V5", a_zombie),
     ("V6", child_first), ("V6", child_read_first), ("V7", resumed_behind), ("V7", done_twice), ("V7", unclean_stop),
     ("V7", unclean_hand_over), ("V7", late_checkpoint), ("V8", starving), ("V9", too_much_in_hand),
     ("V9", too_many_tasks), ("V10", slow_stop), ("V10", still_at_work), ("V10", still_an_owner),

@@ -202,7 +202,8 @@ class TransactionalObjectWriter:
         return FencedError(
             f"sink s3: a newer owner of {shard.shard_id} has written: epoch {stored_epoch} is there, this worker's is {epoch}. "
             "If the store of leases was replaced, its epochs began anew: once no other worker is left, set epoch to 0 in "
-            f"s3://{self.outside.bucket.name}/{self._key(shard)}"
+            f"s3://{self.outside.bucket.name}/{self._key(shard)}",
+            epoch=stored_epoch,
         )
 
     def _key(self, shard: Shard) -> str:

@@ -161,7 +161,8 @@ def open_shard_producer(
 def refuse_older(stored: Checkpoint | None, epoch: int) -> Checkpoint | None:
     """The same checkpoint; raises `FencedError` if it is of a newer epoch."""
     if stored is not None and stored.epoch > epoch:
-        raise FencedError(f"kafka: the checkpoint is of epoch {stored.epoch}, and this worker has {epoch}")
+        newest = stored.epoch
+        raise FencedError(f"kafka: the checkpoint is of epoch {newest}, and this worker has {epoch}", epoch=newest)
     return stored
 
 

@@ -181,7 +181,8 @@ class KafkaTransactions:
     async def _opened(self, slot: _Slot, epoch: int, *, anew: bool = False) -> ShardProducer:
         """The producer of a shard, opened if need be: that fences all others."""
         if slot.producer is not None and slot.producer.epoch > epoch:
-            raise FencedError(f"kafka: the shard was fenced with epoch {slot.producer.epoch}, and this is {epoch}")
+            newest = slot.producer.epoch
+            raise FencedError(f"kafka: the shard was fenced with epoch {newest}, and this is {epoch}", epoch=newest)
         if slot.producer is not None and (anew or slot.producer.epoch < epoch):
             await self._close(slot)
         if slot.producer is None:

@@ -111,7 +111,8 @@ class Checkpoints:
         return FencedError(
             f"shard {shard.shard_id} is fenced at epoch {row['epoch']} in {self._table}, and this worker has epoch {epoch}: "
             "another owner writes it now. If the lease store was replaced on purpose, so that epochs begin anew: "
-            + remedy
+            + remedy,
+            epoch=row["epoch"],
         )
 
     def _of(self, statement: str) -> str:

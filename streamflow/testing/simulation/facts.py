@@ -78,6 +78,13 @@ class RowStored(msgspec.Struct, frozen=True, kw_only=True):
     after: Lease | None
 
 
+class RowsListed(msgspec.Struct, frozen=True, kw_only=True):
+    """A node was shown these rows, as they are or were."""
+
+    node: str
+    rows: tuple[Lease, ...]
+
+
 class StoreRolledBack(msgspec.Struct, frozen=True, kw_only=True):
     """The store lost acknowledged writes: these rows (pipeline, shard id) are what they were before."""
 
@@ -245,6 +252,7 @@ Fact: TypeAlias = (
     | ShardGone
     | Called
     | RowStored
+    | RowsListed
     | StoreRolledBack
     | LettersStored
     | Invoked

@@ -66,7 +66,7 @@ class SimulatedRows(CountedMemoryStore):
         self.writer = HAND
         self.read_only_until = float("-inf")
         """Time of the loop."""
-        self._tell = tell
+        self.tell = tell
         self._history: deque[_Write] = deque()
 
     def is_lease(self, key: LeaseKey) -> bool:
@@ -112,8 +112,8 @@ class SimulatedRows(CountedMemoryStore):
             before = self._rows.get(key)
             super()._set(key, row)
             if row is None and before is not None:
-                self._tell(RowStored(node=HAND, before=before, after=None))
-        self._tell(StoreRolledBack(rows=tuple(row for row in undone.values() if row is not None)))
+                self.tell(RowStored(node=HAND, before=before, after=None))
+        self.tell(StoreRolledBack(rows=tuple(row for row in undone.values() if row is not None)))
         return len(lost)
 
     def delete_by_hand(self, key: LeaseKey) -> None:
@@ -141,7 +141,7 @@ class SimulatedRows(CountedMemoryStore):
         super()._set(key, row)
         self._history.append(_Write(anyio.current_time(), key, before))
         self._forget_old()
-        self._tell(RowStored(node=self.writer, before=before, after=row))
+        self.tell(RowStored(node=self.writer, before=before, after=row))
 
     def _forget_old(self) -> None:
         since_s = anyio.current_time() - self.profile.stale_s_max
@@ -153,7 +153,7 @@ class SimulatedRows(CountedMemoryStore):
         super()._put(drawer, stored)
         if stored:
             told = tuple(letter_told(drawer, letter) for letter in stored)
-            self._tell(LettersStored(node=self.writer, letters=told))
+            self.tell(LettersStored(node=self.writer, letters=told))
 
 
 def letter_told(drawer: Drawer, letter: DeadLetter) -> Letter:

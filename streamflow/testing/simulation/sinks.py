@@ -93,7 +93,8 @@ class SimulatedSink:
 
     def _check_epoch(self, place: tuple[str, str], epoch: int) -> None:
         if epoch < self._epochs[place]:
-            raise FencedError(f"epoch {self._epochs[place]} has written to {place[1]}")
+            newest = self._epochs[place]
+            raise FencedError(f"epoch {newest} has written to {place[1]}", epoch=newest)
         self._epochs[place] = epoch
 
 

@@ -9,6 +9,7 @@ import anyio
 
 from streamflow.errors import StoreError, UnknownOutcomeError
 from streamflow.leases import LeaseLayout
+from streamflow.testing.simulation.facts import RowsListed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -59,7 +60,9 @@ class SimulatedStore:
             rng = self._faults.rng("store.stale_scan", *address)
             return self._rows.rows_then(pipeline, stream_arn, lambda: rng.uniform(0.0, stale_s_max))
 
-        return await self._read("list", look)
+        rows = await self._read("list", look)
+        self._rows.tell(RowsListed(node=self._node, rows=tuple(rows)))
+        return rows
 
     async def get(self, key: LeaseKey) -> Lease | None:
         return self._note(key, await self._read("get", lambda: self._rows.get(key)))

@@ -6,16 +6,20 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from streamflow.testing.simulation.facts import HAND, RowStored, Sampled
+from streamflow.testing.simulation.facts import HAND, RowsListed, RowStored, Sampled
 from streamflow.testing.simulation.oracle import OfFacts
 from streamflow.testing.simulation.truth import through
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamflow.leases import Lease
     from streamflow.testing.simulation.facts import Fact
     from streamflow.testing.simulation.oracle import Bounds
     from streamflow.testing.simulation.truth import Truth
+
+# In 2001. No row was taken so often.
+_A_TIME_MS = 10**12
 
 
 class CheckpointNotAhead(OfFacts):
@@ -40,15 +44,27 @@ class CheckpointNotAhead(OfFacts):
 
 @dataclass(slots=True, eq=False)
 class NothingGoesBack(OfFacts):
-    """V4: checkpoint and epoch of a row only grow, also over its deletion; a noted gap begins anew at the horizon."""
+    """V4: checkpoint and epoch of a row only grow, also over its deletion; a noted gap begins anew at the horizon.
+
+    Of a row that was deleted by hand nothing tells the epoch any more. Whoever was never shown it makes the row anew with the
+    time of its own clock, which may be behind that of whoever made it first.
+    """
 
     name = "V4"
-    hears: ClassVar[Sequence[type]] = (RowStored,)
+    hears: ClassVar[Sequence[type]] = (RowStored, RowsListed)
     _epochs: dict[tuple[str, str], int] = field(default_factory=dict)
     """The greatest that a row ever had."""
+    _deleted_by_hand: set[tuple[str, str]] = field(default_factory=set)
+    _shown: dict[tuple[str, str, str], int] = field(default_factory=dict)
+    """Node, pipeline and shard id to the greatest epoch of it that the node was shown."""
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
+        if isinstance(fact, RowsListed):
+            self._note_shown(fact)
+            return None
         assert isinstance(fact, RowStored)
+        if fact.before is not None and fact.after is None:
+            self._note_deleted(fact.before, by_hand=fact.node == HAND)
         before, row = fact.before, fact.after
         course = None if row is None or fact.node == HAND else truth.course(row.pipeline, row.shard_id)
         if row is None or course is None:
@@ -57,7 +73,7 @@ class NothingGoesBack(OfFacts):
         newest = self._epochs.get(place, -1)
         self._epochs[place] = max(newest, row.epoch)
         if before is None:
-            if newest >= row.epoch and not course.forgotten:
+            if newest >= row.epoch and not course.forgotten and not self._unknowing(fact.node, row):
                 return f"{fact.node} made the row of {row.shard_id} again with epoch {row.epoch}, after {newest}"
             return None
         if row.epoch < before.epoch:
@@ -67,6 +83,21 @@ class NothingGoesBack(OfFacts):
         if through(row.checkpoint) < through(before.checkpoint) and row.gaps == before.gaps:
             return f"{fact.node} moved the checkpoint of {row.shard_id} from {before.checkpoint} to {row.checkpoint}"
         return None
+
+    def _note_shown(self, fact: RowsListed) -> None:
+        for row in fact.rows:
+            place = fact.node, row.pipeline, row.shard_id
+            self._shown[place] = max(row.epoch, self._shown.get(place, -1))
+
+    def _note_deleted(self, row: Lease, *, by_hand: bool) -> None:
+        place = row.pipeline, row.shard_id
+        (self._deleted_by_hand.add if by_hand else self._deleted_by_hand.discard)(place)
+
+    def _unknowing(self, node: str, row: Lease) -> bool:
+        """Whether who made a row again could not know its last epoch, and went by its clock."""
+        shown = self._shown.get((node, row.pipeline, row.shard_id), -1)
+        by_clock = row.epoch > _A_TIME_MS
+        return by_clock and shown < row.epoch and (row.pipeline, row.shard_id) in self._deleted_by_hand
 
 
 @dataclass(slots=True, eq=False)

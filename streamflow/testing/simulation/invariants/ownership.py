@@ -43,7 +43,7 @@ class OneOwner(OfFacts):
         if row.epoch != before.epoch:
             place = row.pipeline, row.shard_id, row.epoch
             other = self._takers.setdefault(place, fact.node)
-            if _name(before.owner) == _name(row.owner):
+            if _name(before.owner) == _name(row.owner) and course.takers.get(before.epoch) != fact.node:
                 self._twins.add(place)
             if other != fact.node:
                 return f"{fact.node} took {row.shard_id} in epoch {row.epoch}, which was {other}'s"
