@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from random import Random
 
-    from streamflow.clock import Clock
+    from streamflow.clock import LeaseClock
     from streamflow.engine.lease_loop import LeaseLoop
     from streamflow.engine.read_ahead import ReadAhead
     from streamflow.events import Event
@@ -60,7 +60,7 @@ class Surroundings:
     """For the handlers' loop."""
     lease_loop: LeaseLoop
     """Where leases are kept alive, with the store's other side."""
-    clock: Clock
+    clock: LeaseClock
     observers: Sequence[Observer]
     random: Random
     read_ahead: ReadAhead

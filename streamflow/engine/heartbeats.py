@@ -38,7 +38,7 @@ class Heartbeats:
     """As it was last stored. Belongs to the loop of the leases, as does everything that writes it."""
     _listed: bool = False
     _sent_at: float = float("-inf")
-    """Monotonic time just before the last acknowledged beat was sent."""
+    """Lifetime of the clock just before the last acknowledged beat was sent."""
     _stirred_at: float = float("-inf")
     """When the handlers' loop last ran."""
     _writing: anyio.Lock = field(default_factory=anyio.Lock)
@@ -60,7 +60,7 @@ class Heartbeats:
 
     @property
     def alive(self) -> bool:
-        return self.around.clock.monotonic() < self._valid_until
+        return self.around.clock.lifetime() < self._valid_until
 
     def valid_until(self, held: Held) -> float:  # noqa: ARG002 - one sign of life for all leases
         return self._valid_until
@@ -112,7 +112,7 @@ class Heartbeats:
     async def _enlist(self) -> None:
         """Store a row under an id that nobody has."""
         while True:
-            sent_at = self.around.clock.monotonic()
+            sent_at = self.around.clock.lifetime()
             stored = await self.around.lease_loop.store.create(self._row)
             if stored is not None:
                 self._row, self._sent_at, self._listed = stored, sent_at, True
@@ -127,7 +127,7 @@ class Heartbeats:
                 try:
                     await self._beat()
                     # Validity counts from the sending: an answer that took its time must not put off the next beat.
-                    next_at = self._sent_at + self.beat_interval_s
+                    next_at = clock.monotonic() + self.beat_interval_s - (clock.lifetime() - self._sent_at)
                 except StoreError as error:
                     # The validity of all leases is at stake: try again well before it ends.
                     next_at = clock.monotonic() + self.beat_interval_s / 4
@@ -139,7 +139,7 @@ class Heartbeats:
             if not self._listed:
                 await self._enlist()
                 return
-            sent_at = self.around.clock.monotonic()
+            sent_at = self.around.clock.lifetime()
             stored = await self._update()
             if stored is not None:
                 self._row, self._sent_at = stored, sent_at

@@ -15,7 +15,7 @@ class Held(Protocol):
 
     lease: Lease
     sent_at: float
-    """Monotonic time just before the last acknowledged write of the lease was sent."""
+    """Lifetime of the clock just before the last acknowledged write of the lease was sent."""
 
     async def renew_here(self) -> None:
         """In the loop of the leases: renew the lease. Raises `LeaseLostError`, `StoreError`."""
@@ -63,7 +63,7 @@ class Liveness(Protocol):
         ...
 
     def valid_until(self, held: Held) -> float:
-        """The monotonic time up to which nobody else can own the lease."""
+        """The lifetime of the clock up to which nobody else can own the lease."""
         ...
 
     async def look(self, rows: Sequence[Lease]) -> None:

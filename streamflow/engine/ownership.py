@@ -47,7 +47,7 @@ class HeldLease:
     around: Surroundings
     liveness: Liveness
     sent_at: float
-    """Monotonic time just before the last acknowledged write was sent."""
+    """Lifetime of the clock just before the last acknowledged write was sent."""
     suspicion: Suspicion | None = None
     """Where the owner before us has died: whether something that it was handed did that."""
     lost: anyio.Event = field(default_factory=anyio.Event)
@@ -60,10 +60,16 @@ class HeldLease:
     @property
     def valid(self) -> bool:
         """Nobody else can own the lease yet."""
-        return not self.lost.is_set() and self.around.clock.monotonic() < self.valid_until
+        return not self.lost.is_set() and self.around.clock.lifetime() < self.valid_until
+
+    @property
+    def valid_for_s(self) -> float:
+        """How much longer it is valid, if nothing is heard; below 0 where it is not."""
+        return self.valid_until - self.around.clock.lifetime()
 
     @property
     def valid_until(self) -> float:
+        """By the lifetime of the clock."""
         # Passed on, or of a life that others have ended: not ours any more.
         if self.lease.owner != self.liveness.worker_id:
             return float("-inf")
@@ -90,7 +96,7 @@ class HeldLease:
         async with self._writing:
             if not self.valid:
                 raise LeaseLostError(f"the lease of {self.shard_id} was not renewed in time")
-            sent_at = self.around.clock.monotonic()
+            sent_at = self.around.clock.lifetime()
             stored = await self._update(step)
             if stored is None:
                 raise LeaseLostError(
@@ -103,8 +109,7 @@ class HeldLease:
 
         Not to be cancelled: a write that was given up half-way may have happened, and then every later one would conflict.
         """
-        patience_s = self.valid_until - self.around.clock.monotonic()
-        with anyio.CancelScope(shield=True), anyio.move_on_after(patience_s):
+        with anyio.CancelScope(shield=True), anyio.move_on_after(self.valid_for_s):
             stored = await self._compare_and_set(steps.after(self.lease, step))
             if stored is None and await self._was_asked():
                 stored = await self._compare_and_set(steps.after(self.lease, step))
@@ -223,7 +228,7 @@ class Ownership:
                 return
             passed_on = current.claimant == self.liveness.worker_id
             await reach("handover.before_take" if passed_on else "lease.before_take")
-            sent_at = around.clock.monotonic()
+            sent_at = around.clock.lifetime()
             wanted = steps.after(current, Taken(self.liveness.worker_id))
             stored = await around.lease_loop.store.update(wanted, expected_version=current.version)
             if stored is not None:

@@ -85,10 +85,9 @@ class Renewals:
 
     async def _renew_on(self) -> None:
         while True:
-            now = self.around.clock.monotonic()
-            if now - self._stirred_at < self.around.options.stall_s:
+            if self.around.clock.monotonic() - self._stirred_at < self.around.options.stall_s:
                 # A checkpoint is a renewal too.
-                due = now - self._interval_s * 0.9
+                due = self.around.clock.lifetime() - self._interval_s * 0.9
                 await self._renew([held for held in list(self.held.values()) if held.sent_at <= due])
             await anyio.sleep(self._interval_s / 4)
 

@@ -274,7 +274,9 @@ class ShardWork:
                 self.leave()
                 give_up_at = now + options.drain_timeout_s
             stuck_at = options.stall_s / 4 + now if buffer.asked_at is None else options.stall_s + buffer.asked_at
-            until = min(self.held.valid_until, give_up_at, stuck_at if stuck_at > now else now + options.stall_s / 4)
+            until = min(
+                now + self.held.valid_for_s, give_up_at, stuck_at if stuck_at > now else now + options.stall_s / 4
+            )
             if overdue is not None:
                 until = min(until, overdue.look(delivery, now))
             with anyio.move_on_after(max(0.0, until - now)):

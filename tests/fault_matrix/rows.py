@@ -266,7 +266,7 @@ ROWS = (
     Row(
         number="F44",
         fault="A machine that is suspended and goes on",
-        expected="As F29: validity counts from before the last sign of life was sent.",
+        expected="As F29: validity counts from before the last sign of life was sent, by a clock that goes on meanwhile.",
         untested="The suspension of a real machine.",
     ),
     Row(

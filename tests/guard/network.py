@@ -63,6 +63,9 @@ class OfflineClock:
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
 
+    def lifetime(self) -> float:
+        return asyncio.get_running_loop().time()
+
     def wall(self) -> float:
         return self._epoch_s + asyncio.get_running_loop().time()
 

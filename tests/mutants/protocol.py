@@ -77,14 +77,14 @@ OWNERSHIP = (
         "a lease counts as valid from when the store answered, not from when it was asked",
         _OWNERSHIP,
         "            stored = await self._update(step)\n",
-        "            stored = await self._update(step)\n            sent_at = self.around.clock.monotonic()\n",
+        "            stored = await self._update(step)\n            sent_at = self.around.clock.lifetime()\n",
     ),
     _mutant(
         "heartbeat from the answer",
         "a worker counts its own silence from the answer to its last heartbeat",
         _HEARTBEATS,
         "                self._row, self._sent_at = stored, sent_at\n                return\n            silent_s",
-        "                self._row, self._sent_at = stored, self.around.clock.monotonic()\n"
+        "                self._row, self._sent_at = stored, self.around.clock.lifetime()\n"
         "                return\n            silent_s",
     ),
     _mutant(

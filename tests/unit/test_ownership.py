@@ -20,6 +20,7 @@ from streamflow.leases import STREAM_ROW, WORKERS, LeaseLayout
 from streamflow.positions import Position
 from streamflow.rules.steps import Checkpointed
 from streamflow.testing.counted_store import CountedMemoryStore
+from streamflow.testing.simulation.clocks import VirtualClock
 from streamflow.testing.simulation.loop import SimulatedLoop
 from world import FaultyStore, World
 
@@ -143,6 +144,28 @@ async def test_validity_counts_from_before_the_sign_of_life_was_sent(world: Worl
     sent_at = anyio.current_time()
     held = await member.take()
     assert held.valid_until <= sent_at + 0.8 * held.around.options.lease_duration_s
+
+
+class Suspended(VirtualClock):
+    """Of a machine whose monotonic clock stood for a while."""
+
+    for_s = 0.0
+
+    def lifetime(self) -> float:
+        return self.monotonic() + self.for_s
+
+
+@pytest.mark.fault("F44")
+async def test_a_worker_whose_machine_was_suspended_believes_in_nothing(world: World) -> None:
+    world.clock = clock = Suspended(world.clock.epoch_s)
+    member = await participant(world)
+    held = await member.take()
+    writes, before = world.store.writes, held.valid
+    clock.for_s = 8.5
+    assert (before, held.valid) == (True, False)
+    with pytest.raises(LeaseLostError):
+        await held.write(Checkpointed(Position.after("1")))
+    assert world.store.writes == writes
 
 
 async def test_an_observer_takes_a_lease_only_after_looking_on_for_its_whole_duration(world: World) -> None:

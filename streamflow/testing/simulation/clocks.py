@@ -21,6 +21,9 @@ class VirtualClock:
     def monotonic(self) -> float:
         return asyncio.get_running_loop().time()
 
+    def lifetime(self) -> float:
+        return self.monotonic()
+
     def wall(self) -> float:
         try:
             return self.epoch_s + asyncio.get_running_loop().time()
@@ -47,6 +50,10 @@ class NodeClock:
 
     def monotonic(self) -> float:
         return self._loop.time_of(self.node)
+
+    def lifetime(self) -> float:
+        """Of the machine with its suspends: nothing stops it."""
+        return self._loop.now
 
     def wall(self) -> float:
         return self._epoch_s + self._loop.now * (1.0 + self._drift) + self._skew_s

@@ -41,6 +41,7 @@ _SIMULATION = str(Path(__file__).parent)
 # Asked for directly: what a library does for itself, such as logging with the time, is not ours and changes nothing.
 _DIRECT = [
     (time, ["time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "sleep"]),
+    (time, ["clock_gettime", "clock_gettime_ns"]),
     (os, ["getpid", "urandom"]),
     (uuid, ["uuid1", "uuid4"]),
     (secrets, ["choice", "randbelow", "token_bytes", "token_hex", "token_urlsafe"]),
