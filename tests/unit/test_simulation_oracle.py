@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from streamflow import events
-from streamflow.leases import Gap, Lease, LeaseState
+from streamflow.leases import STREAM_ROW, WORKERS, Gap, Lease, LeaseState
 from streamflow.positions import SHARD_END, TRIM_HORIZON, Position
 from streamflow.testing.simulation import facts
 from streamflow.testing.simulation.invariants import all_invariants
@@ -114,6 +114,13 @@ def begun(**bounds: Any) -> History:
     return history
 
 
+GAP = Gap(lost_from=Position.after("1"), found_at_s=0.0, cause="trimmed")
+
+
+def trimmed() -> events.RecordsTrimmed:
+    return events.RecordsTrimmed(pipeline="p", shard_id="s1", lost_from=GAP.lost_from, cause=GAP.cause)
+
+
 # --- one function for each invariant: what is right, and, with `wrong`, what is not ------------------------------------
 
 
@@ -132,11 +139,22 @@ def lost_silently(wrong: bool) -> History:
     history.deliver(1)
     history.checkpoint(1)
     history.tell(facts.RecordsGone(shard_id="s1", through=2))
-    gap = Gap(lost_from=Position.after("1"), found_at_s=0.0, cause="trimmed")
-    history.store(checkpoint=TRIM_HORIZON, gaps=() if wrong else (gap,))
+    history.event(trimmed())
+    history.store(checkpoint=TRIM_HORIZON, gaps=() if wrong else (GAP,))
     history.deliver(3)
     history.checkpoint(3)
     history.oracle.conclude()
+    return history
+
+
+def told_nobody(wrong: bool) -> History:
+    """V1: a gap is noted in the row, and no observer hears of it."""
+    history = begun()
+    history.deliver(1)
+    history.checkpoint(1)
+    if not wrong:
+        history.event(trimmed())
+    history.store(checkpoint=TRIM_HORIZON, gaps=(GAP,))
     return history
 
 
@@ -175,7 +193,27 @@ def ahead_at_the_end(wrong: bool) -> History:
     history.deliver(1, 2, 3)
     if not wrong:
         history.tell(facts.ShardFinished(shard_id="s1"))
-    history.store(checkpoint=SHARD_END, state=LeaseState.ENDED)
+    history.store(checkpoint=SHARD_END, state=LeaseState.AWAITING_CHILDREN)
+    return history
+
+
+def told_as_stored(wrong: bool) -> History:
+    """V3: a checkpoint is told that is not in the store."""
+    history = begun()
+    history.deliver(1, 2)
+    history.checkpoint(1 if wrong else 2)
+    history.event(events.CheckpointStored(pipeline="p", shard_id="s1", checkpoint=Position.after("2"), duration_s=0.0))
+    return history
+
+
+def told_as_ended(wrong: bool) -> History:
+    """V3: the end of a shard is told, and its row does not say it."""
+    history = begun()
+    history.deliver(1, 2, 3)
+    history.tell(facts.ShardFinished(shard_id="s1"))
+    if not wrong:
+        history.store(owner=None, checkpoint=SHARD_END, state=LeaseState.AWAITING_CHILDREN)
+    history.event(events.ShardClosed(pipeline="p", shard_id="s1", reason="ended"))
     return history
 
 
@@ -239,6 +277,41 @@ def a_zombie(wrong: bool) -> History:
     return history
 
 
+def an_epoch_of_two(wrong: bool) -> History:
+    """V5: two workers dispatch in one epoch."""
+    history = begun()
+    history.invoke(1)
+    history.invoke(2, node="w2" if wrong else "w1")
+    return history
+
+
+def beat(history: History, **values: Any) -> None:
+    row = Lease(pipeline=WORKERS[0], stream_arn=WORKERS[1], shard_id="w1", owner="w1")
+    history.tell(facts.RowStored(node="w1", before=None, after=row, **values))
+
+
+def silent_and_at_work(wrong: bool) -> History:
+    """V5: its last sign of life was sent four fifths of a lease duration ago, and a worker dispatches."""
+    history = begun(lease_duration_s=10.0)
+    history.at_s = 3.0
+    beat(history, age_s=2.0)
+    history.tell(facts.NodeHeld(node="w1", held_s=1.0))
+    history.at_s = 9.1 if wrong else 8.9
+    history.invoke(1)
+    return history
+
+
+def silent_and_storing(wrong: bool) -> History:
+    """V5: as before, where each lease is renewed, and with a checkpoint; a suspended machine's clock stands."""
+    history = begun(lease_duration_s=10.0)
+    history.deliver(1)
+    history.at_s = 20.0
+    history.tell(facts.NodeHeld(node="w1", held_s=20.0, clock_stands=not wrong))
+    history.at_s = 22.0
+    history.checkpoint(1)
+    return history
+
+
 def child_first(wrong: bool) -> History:
     """V6: the child is delivered while the parent is not done."""
     history = begun()
@@ -259,6 +332,38 @@ def child_read_first(wrong: bool) -> History:
     if not wrong:
         history.store(checkpoint=SHARD_END, state=LeaseState.AWAITING_CHILDREN)
     history.poll(shard_id="s2")
+    return history
+
+
+def ended_without_its_child(wrong: bool) -> History:
+    """V6: a shard is ended though its child is not shown yet."""
+    history = begun()
+    history.deliver(1, 2, 3)
+    history.tell(facts.ShardFinished(shard_id="s1"))
+    state = LeaseState.ENDED if wrong else LeaseState.AWAITING_CHILDREN
+    history.store(owner=None, checkpoint=SHARD_END, state=state)
+    return history
+
+
+def ended_before_its_child(wrong: bool) -> History:
+    """V6: a shard is ended before the row of its child is stored."""
+    history = begun()
+    history.deliver(1, 2, 3)
+    history.tell(facts.ShardFinished(shard_id="s1"))
+    if not wrong:
+        history.store(shard_id="s2")
+    history.store(owner=None, checkpoint=SHARD_END, state=LeaseState.ENDED, children=("s2",))
+    return history
+
+
+def started_too_early(wrong: bool) -> History:
+    """V6: a stream counts as started before what is listed has rows."""
+    history = History()
+    history.store(shard_id=STREAM_ROW, state=LeaseState.AWAITING_CHILDREN)
+    history.tell(facts.Shown(node="w1", shard_ids=("s1",)))
+    if not wrong:
+        history.store(shard_id="s1")
+    history.store(shard_id=STREAM_ROW, state=LeaseState.ACTIVE)
     return history
 
 
@@ -297,6 +402,7 @@ def unclean_hand_over(wrong: bool) -> History:
     history.quiet()
     history.deliver(1, 2)
     history.at_s = 35.0
+    history.store()
     history.checkpoint(1 if wrong else 2, owner="w2", claimant="w2")
     return history
 
@@ -546,10 +652,11 @@ def unheard(wrong: bool) -> History:
 
 
 CASES: list[tuple[str, Callable[[bool], History]]] = [
-    ("V1", lost), ("V1", lost_silently), ("V2", out_of_order), ("V2", written_behind_a_fence), ("V3", ahead),
-    ("V3", ahead_at_the_end), ("V4", checkpoint_back), ("V4", epoch_back),
-    ("V4", epoch_back_though_known), ("V4", epoch_made_up), ("V5", two_owners), ("V5", a_zombie),
-    ("V6", child_first), ("V6", child_read_first), ("V7", resumed_behind), ("V7", done_twice), ("V7", unclean_stop),
+    ("V1", lost), ("V1", lost_silently), ("V1", told_nobody), ("V2", out_of_order), ("V2", written_behind_a_fence),
+    ("V3", ahead), ("V3", ahead_at_the_end), ("V3", told_as_stored), ("V3", told_as_ended), ("V4", checkpoint_back),
+    ("V4", epoch_back), ("V4", epoch_back_though_known), ("V4", epoch_made_up), ("V5", two_owners), ("V5", a_zombie), ("V5", an_epoch_of_two), ("V5", silent_and_at_work),
+    ("V5", silent_and_storing), ("V6", child_first), ("V6", child_read_first), ("V6", ended_without_its_child),
+    ("V6", ended_before_its_child), ("V6", started_too_early), ("V7", resumed_behind), ("V7", done_twice), ("V7", unclean_stop),
     ("V7", unclean_hand_over), ("V7", late_checkpoint), ("V8", starving), ("V9", too_much_in_hand),
     ("V9", too_many_tasks), ("V10", slow_stop), ("V10", still_at_work), ("V10", still_an_owner),
     ("V11", given_up_without_a_failure), ("V11", given_up_in_company), ("V11", given_up_changed),

@@ -67,15 +67,26 @@ class Called(msgspec.Struct, frozen=True, kw_only=True):
     failed: bool = False
 
 
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A page of a listing has come to a node, with these shards."""
+
+    node: str
+    shard_ids: tuple[str, ...]
+
+
 # --- the store -------------------------------------------------------------------------------------------------------
 
 
 class RowStored(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the store changed: created where `before` is None, deleted where `after` is."""
+    """A row of the store changed: created where `before` is None, deleted where `after` is.
+
+    The request was on its way for `age_s`.
+    """
 
     node: str
     before: Lease | None
     after: Lease | None
+    age_s: float = 0.0
 
 
 class RowsListed(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,10 +180,11 @@ class NodeStands(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeHeld(msgspec.Struct, frozen=True, kw_only=True):
-    """A node stood still for so long, and goes on."""
+    """A node stood still for so long, and goes on. `clock_stands`: its monotonic clock did too."""
 
     node: str
     held_s: float
+    clock_stands: bool = False
 
 
 class StopAsked(msgspec.Struct, frozen=True, kw_only=True):
@@ -251,6 +263,7 @@ Fact: TypeAlias = (
     | RecordsGone
     | ShardGone
     | Called
+    | Shown
     | RowStored
     | RowsListed
     | StoreRolledBack

@@ -160,7 +160,9 @@ class History:
             "node.stop": lambda rng: self._stop(seat, rng, now_after_s=None),
             "node.stop_now": lambda rng: self._stop(seat, rng, now_after_s=rng.uniform(0.0, 3.0)),
             "node.pause": lambda rng: self._hold(seat, node.pause, rng.uniform(0.1, 3.0) * lease_s),
-            "node.suspend": lambda rng: self._hold(seat, node.suspend, rng.choice([rng.uniform(1.0, 60.0), 3_600.0])),
+            "node.suspend": lambda rng: self._hold(
+                seat, node.suspend, rng.choice([rng.uniform(1.0, 60.0), 3_600.0]), clock_stands=True
+            ),
             "node.block": lambda rng: self._hold(seat, node.block, rng.uniform(0.5, 120.0)),
             "node.clock_jump": lambda rng: self._jump(seat, rng),
         }
@@ -203,7 +205,9 @@ class History:
         context.run(NODE.set, key)
         self.world.loop.call_soon(act, context=context)
 
-    async def _hold(self, seat: _Seat, stand: Callable[[float], Awaitable[None]], seconds: float) -> None:
+    async def _hold(
+        self, seat: _Seat, stand: Callable[[float], Awaitable[None]], seconds: float, *, clock_stands: bool = False
+    ) -> None:
         key = seat.node.key
         began_s = self.world.elapsed_s()
         if key in self.world.oracle.truth.nodes:
@@ -212,7 +216,8 @@ class History:
             await stand(seconds)
         finally:
             if key in self.world.oracle.truth.nodes:
-                self.world.tell(NodeHeld(node=key, held_s=self.world.elapsed_s() - began_s))
+                held_s = self.world.elapsed_s() - began_s
+                self.world.tell(NodeHeld(node=key, held_s=held_s, clock_stands=clock_stands))
 
     async def _jump(self, seat: _Seat, rng: Random) -> None:
         seat.node.jump_clock(rng.uniform(-3_600.0, 3_600.0))

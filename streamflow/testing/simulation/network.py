@@ -77,6 +77,11 @@ class Network:
             raise error
         return cast("T", result)
 
+    @property
+    def now(self) -> float:
+        """The world's time, whoever asks."""
+        return self._loop.now
+
     def sever(self, node: str) -> None:
         """Cut a node off for ever: its calls, also those under way, hang. What was sent and is delayed may still land."""
         self._severed.add(node)

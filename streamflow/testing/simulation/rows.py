@@ -57,13 +57,14 @@ class SimulatedRows(CountedMemoryStore):
     """The truth that all nodes share; each reaches it by a `SimulatedStore`. Every write is told as it is committed.
 
     In the KCL's layouts new leases begin at version 0, so versions come back. `writer` is the node whose request is being
-    carried out, to be set before each write.
+    carried out, to be set before each write, and `age_s` how long it was on its way.
     """
 
     def __init__(self, layout: LeaseLayout, *, profile: Profile = NEVER_LOSES, tell: Callable[[Fact], None]) -> None:
         super().__init__(layout)
         self.profile = profile
         self.writer = HAND
+        self.age_s = 0.0
         self.read_only_until = float("-inf")
         """Time of the loop."""
         self.tell = tell
@@ -141,7 +142,7 @@ class SimulatedRows(CountedMemoryStore):
         super()._set(key, row)
         self._history.append(_Write(anyio.current_time(), key, before))
         self._forget_old()
-        self.tell(RowStored(node=self.writer, before=before, after=row))
+        self.tell(RowStored(node=self.writer, before=before, after=row, age_s=self.age_s))
 
     def _forget_old(self) -> None:
         since_s = anyio.current_time() - self.profile.stale_s_max

@@ -149,11 +149,13 @@ class SimulatedStore:
         return await self._network.call(self._node, PORT, operation, effect, failed=StoreError, unknown=StoreError)
 
     async def _write(self, operation: str, act: Callable[[], Awaitable[T]], key: LeaseKey | None = None) -> T:
+        sent_at_s = self._network.now
+
         async def effect() -> T:
             address = self._address(operation)
             self._check(address)
             self._check_writable(address)
-            self._rows.writer = self._node
+            self._rows.writer, self._rows.age_s = self._node, self._network.now - sent_at_s
             done = await act()
             if done is not None and key is not None:
                 self._meddle(key, address)

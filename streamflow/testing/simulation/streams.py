@@ -7,9 +7,12 @@ is replaced. Behind the network stands the state machine of LocalStreams.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from streamflow.aws.errors import classify, with_code
 from streamflow.aws.wire import Response
@@ -18,7 +21,7 @@ from streamflow.sources.dynamodb import DynamoDBSource
 from streamflow.sources.dynamodb_calls import StreamCalls, new_bucket
 from streamflow.testing import requests
 from streamflow.testing.refusals import RefusedError, invalid
-from streamflow.testing.simulation.facts import Called
+from streamflow.testing.simulation.facts import Called, Shown
 from streamflow.testing.simulation.listings import Listings
 from streamflow.testing.simulation.reads import Reads
 from streamflow.testing.simulation.refusals import Refusals
@@ -36,6 +39,18 @@ if TYPE_CHECKING:
 
 PORT = "streams"
 """What the network calls the way to the service."""
+
+
+class _Shard(msgspec.Struct, rename={"shard_id": "ShardId"}):
+    shard_id: str
+
+
+class _Description(msgspec.Struct, rename={"shards": "Shards"}):
+    shards: list[_Shard]
+
+
+class _Page(msgspec.Struct, rename={"description": "StreamDescription"}):
+    description: _Description
 
 
 def unheard(_fact: Fact) -> None:
@@ -110,9 +125,16 @@ class SimulatedWire:
         answer = await self.network.call(self.node, PORT, operation, ask, failed=_failed, unknown=_unknown)
         if isinstance(answer, SourceError):
             raise answer
+        if isinstance(request, requests.DescribeStream):
+            self._tell_shown(answer)
         # Whoever pins a tip asks what time it is there.
         asks_time = isinstance(request, requests.GetShardIterator)
         return Response(answer, formatdate(self.streams.tables.now(), usegmt=True) if asks_time else None)
+
+    def _tell_shown(self, answer: bytes) -> None:
+        with suppress(msgspec.DecodeError):  # it is cut off
+            shards = msgspec.json.decode(answer, type=_Page).description.shards
+            self.streams.tell(Shown(node=self.node, shard_ids=tuple(shard.shard_id for shard in shards)))
 
 
 def _failed(text: str) -> SourceError:

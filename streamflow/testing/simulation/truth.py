@@ -27,6 +27,7 @@ from streamflow.testing.simulation.facts import (
     ShardFinished,
     ShardGone,
     ShardMade,
+    Shown,
     StopAsked,
     StoreRolledBack,
     Told,
@@ -160,7 +161,7 @@ class Truth:
     def note(self, fact: Fact) -> None:
         """Take a fact in, before any invariant looks at it."""
         match fact:
-            case Called() | Told():
+            case Called() | Shown() | Told():
                 pass
             case Accepted(numbers=numbers):
                 course = self.courses[fact.pipeline, fact.shard_id]

@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamflow.testing.simulation.invariants.accounts import CountersConserve, LagIsTold
-from streamflow.testing.simulation.invariants.checkpoints import CheckpointNotAhead, CheckpointStored, NothingGoesBack
+from streamflow.testing.simulation.invariants.checkpoints import (
+    CheckpointNotAhead,
+    CheckpointStored,
+    NothingGoesBack,
+    ToldIsStored,
+)
 from streamflow.testing.simulation.invariants.convergence import Converges, LeasesSettle
 from streamflow.testing.simulation.invariants.delivery import FencedInOrder, FirstInOrder, NothingLost
 from streamflow.testing.simulation.invariants.giving_up import GivenUpExactly, RetriesBounded
+from streamflow.testing.simulation.invariants.lineage import ChildrenNamed, GapsAreTold, StartedAfterPositions
 from streamflow.testing.simulation.invariants.ownership import OneOwner, ParentsFirst
 from streamflow.testing.simulation.invariants.repetition import RepetitionBounded
 from streamflow.testing.simulation.invariants.resources import CallsBounded, MemoryBounded, NoTaskLeft, NothingStarves
 from streamflow.testing.simulation.invariants.secrecy import NothingLeaks
 from streamflow.testing.simulation.invariants.shutdown import ShutdownBounded
+from streamflow.testing.simulation.invariants.validity import NothingBeyondValidity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,12 +32,17 @@ def all_invariants(bounds: Bounds) -> Sequence[Invariant]:
     """Fresh ones for one run; V18 compares two runs, and is `delivery.differences`."""
     return (
         NothingLost(),
+        GapsAreTold(),
         FirstInOrder(),
         FencedInOrder(),
         CheckpointNotAhead(),
+        ToldIsStored(),
         NothingGoesBack(),
         OneOwner(bounds),
+        NothingBeyondValidity(bounds),
         ParentsFirst(),
+        ChildrenNamed(),
+        StartedAfterPositions(),
         RepetitionBounded(),
         CheckpointStored(bounds),
         NothingStarves(bounds),

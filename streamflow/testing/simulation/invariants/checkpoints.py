@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from streamflow.testing.simulation.facts import HAND, RowsListed, RowStored, Sampled
+from streamflow import events
+from streamflow.testing.simulation.facts import HAND, RowsListed, RowStored, Sampled, Told
 from streamflow.testing.simulation.oracle import OfFacts
 from streamflow.testing.simulation.truth import through
 
@@ -40,6 +41,29 @@ class CheckpointNotAhead(OfFacts):
         if covered == math.inf and not (course.shard.finished or course.shard.gone):
             return f"{fact.node} stored the end of {row.shard_id}, which is open"
         return None
+
+
+class ToldIsStored(OfFacts):
+    """V3: what a worker tells as stored is in the store: a checkpoint, and the end of a shard."""
+
+    name = "V3"
+    hears: ClassVar[Sequence[type]] = (Told,)
+
+    def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
+        assert isinstance(fact, Told)
+        match fact.event:
+            case events.CheckpointStored(pipeline=pipeline, shard_id=shard_id, checkpoint=checkpoint):
+                told = through(checkpoint)
+            case events.ShardClosed(pipeline=pipeline, shard_id=shard_id, reason="ended"):
+                told = math.inf
+            case _:
+                return None
+        course = truth.courses[pipeline, shard_id]
+        row = course.row
+        # Where records are gone, it may have begun anew since.
+        if row is None or row.gaps or course.touched or course.forgotten or told <= through(row.checkpoint):
+            return None
+        return f"{fact.node} told {told:.0f} of {shard_id} as stored, and what is stored is {row.checkpoint}"
 
 
 @dataclass(slots=True, eq=False)

@@ -30,6 +30,7 @@ class OneOwner(OfFacts):
     _takers: dict[tuple[str, str, int], str] = field(default_factory=dict)
     _twins: set[tuple[str, str, int]] = field(default_factory=set)
     """Epochs that were taken by another worker of the same name: the older one hears of it at its next sign of life."""
+    _dispatchers: dict[tuple[str, str, int], str] = field(default_factory=dict)
     _zombies: Counter[tuple[str, str, str, int]] = field(default_factory=Counter)
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
@@ -56,6 +57,9 @@ class OneOwner(OfFacts):
         row, life = course.row, truth.nodes[fact.node]
         if course.touched or course.forgotten:
             return None
+        other = self._dispatchers.setdefault((fact.pipeline, fact.shard_id, fact.epoch), fact.node)
+        if other != fact.node:
+            return f"{fact.node} dispatched records of {fact.shard_id} in epoch {fact.epoch}, in which {other} did"
         if row is not None and row.epoch <= fact.epoch and row.owner is not None:
             return None
         twins = row is not None and (fact.pipeline, fact.shard_id, row.epoch) in self._twins
