@@ -96,13 +96,14 @@ class ShardWork:
             reason, children = await self._work()
         except LeaseLostError as error:
             reason = "lost"
-            flow.at_risk.pop(held.shard_id, None)  # what repeats is somebody else's to tell
             self.ownership.forget(held, str(error))
         except Exception:
             reason = "failed"
             raise
         finally:
             flow.at_stop.pop(self._stop, None)
+            if reason == "lost" or (reason != "failed" and not flow.whole.stopping.is_set()):
+                flow.at_risk.pop(held.shard_id, None)  # what repeats is somebody else's to tell
             if self._cut_off:
                 # What the handler still does in a thread of its own, nobody knows: nobody else may have the shard yet.
                 self.ownership.abandon(held)

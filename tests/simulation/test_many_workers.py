@@ -302,6 +302,26 @@ async def test_a_shard_is_handed_over_only_when_its_batch_is_done() -> None:
     assert done
 
 
+async def test_what_a_shard_repeats_that_was_handed_over_is_not_told_at_a_later_stop() -> None:
+    async with fleet(LeaseLayout.NATIVE, shards=2) as members:
+        back, world = anyio.Event(), members.world
+
+        async def handle(batch: Batch) -> None:
+            if not back.is_set():
+                raise ConnectionError("the target is away")
+            await world.accept(batch)
+
+        first = await members.join(handle)
+        await members.join()
+        await members.wait_balanced(within_s=90)
+        assert world.of(events.LeaseHandedOver)
+        back.set()
+        await world.until(world.everything_delivered)
+        await members.leave(first)
+        stopped = world.of(events.PipelineStopped)[0]
+        assert (stopped.drained, stopped.repeating) == (True, {})
+
+
 async def test_a_worker_that_leaves_before_it_is_given_a_lease_leaves_none_behind(layout: LeaseLayout) -> None:
     async with fleet(layout, shards=4) as members:
         slow = anyio.Event()
