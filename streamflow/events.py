@@ -129,6 +129,8 @@ class PageRead(msgspec.Struct, frozen=True, kw_only=True):
     """Of the newest record of the page; None for an empty page."""
     ended: bool = False
     """The shard has no more records."""
+    age_s: float = 0.0
+    """How long ago another flow of the stream asked for the page, where it is empty and was not read now."""
 
 
 class ReadFailed(msgspec.Struct, frozen=True, kw_only=True):

@@ -34,7 +34,8 @@ class StreamInfo:
 class Page:
     """Records oldest first. `bytes` is the size of the response body; `millis_behind` is None where nobody says.
 
-    `reopened` tells that the iterator had expired and was replaced before this page was read.
+    `reopened` tells that the iterator had expired and was replaced before this page was read. `age_s` is how long ago
+    another reader of the shard asked for it, where it is empty and was not read now.
     """
 
     records: Sequence[Record]
@@ -42,6 +43,7 @@ class Page:
     millis_behind: int | None = None
     ended: bool = False
     reopened: bool = False
+    age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

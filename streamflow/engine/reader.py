@@ -77,7 +77,7 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
             heard_at = started
             filtered = buffer.put(page.records, weight=page.bytes, now=clock.monotonic())
         else:
-            buffer.note_caught_up(asked_at_s)
+            buffer.note_caught_up(asked_at_s - page.age_s)
         _report_page(flow, shard_id, page, outline, duration_s, buffer, filtered)
         if page.ended:
             buffer.end()
@@ -112,6 +112,7 @@ def _report_page(
             records=len(page.records),
             bytes=page.bytes,
             duration_s=duration_s,
+            age_s=page.age_s,
             last_created_at_s=None if outline is None else outline[1],
             millis_behind=page.millis_behind,
             buffered_bytes=buffer.bytes,

@@ -199,8 +199,11 @@ class OpenShards:
             read_up_to_at_s, at_tip = now_s - page.millis_behind / 1000, page.millis_behind == 0
         elif page.last_created_at_s is not None:
             read_up_to_at_s, at_tip = page.last_created_at_s, False
-        else:  # no records, or none whose creation time can be read
-            read_up_to_at_s, at_tip = (now_s, True) if page.records == 0 else (shard.read_up_to_at_s, False)
+        elif page.records == 0:
+            # What was written since it was asked for may have come too late for it.
+            read_up_to_at_s, at_tip = now_s - max(page.duration_s, page.age_s), True
+        else:  # none whose creation time can be read
+            read_up_to_at_s, at_tip = shard.read_up_to_at_s, False
         unstored_since_at_s = shard.unstored_since_at_s
         if page.records and unstored_since_at_s is None:
             unstored_since_at_s = now_s

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from streamflow.clock import SystemClock
 from streamflow.positions import SHARD_END
 from streamflow.protocols import Page
 from streamflow.records import Record, newest_outline
@@ -83,6 +84,8 @@ class _Log:
     turn: anyio.Lock = field(default_factory=anyio.Lock)
     users: int = 0
     ended: bool = False
+    asked_at_s: float = 0.0
+    """When the newest page was asked for, on the monotonic clock: of an empty one only that says what it is worth."""
 
     async def page(self, number: int, records_max: int) -> tuple[int, Page] | None:
         """See `PageLog.page`; read now if it is the next one. None if it is gone.
@@ -94,11 +97,16 @@ class _Log:
                 if number == self.pages.next_number:
                     if self.ended:
                         return number, Page(records=(), bytes=0, ended=True)
+                    asked_at_s = SystemClock().monotonic()
                     page = await self.reader.read(records_max=records_max)
                     self.pages.append(page)
-                    self.ended = page.ended
+                    self.ended, self.asked_at_s = page.ended, asked_at_s
                     return number, page
-        return self.pages.page(number)
+        found = self.pages.page(number)
+        if found is None or found[1].records:
+            return found
+        # Of empty pages the log has the newest alone.
+        return found[0], replace(found[1], age_s=SystemClock().monotonic() - self.asked_at_s)
 
 
 @dataclass(slots=True, eq=False)

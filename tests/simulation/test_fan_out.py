@@ -172,6 +172,57 @@ async def test_a_branch_that_polls_seldom_is_not_held_up_by_the_empty_pages_of_o
         assert len((await seldom.read(records_max=10)).records) == 1
 
 
+async def test_an_empty_page_of_another_branch_is_as_old_as_the_question() -> None:
+    world = World(shards=1)
+    shared = SharedSource(world.source(), log_bytes_max=1 << 20)
+    (shard,) = (await shared.shards()).values()
+    async with shared.open(shard, TRIM_HORIZON) as one, shared.open(shard, TRIM_HORIZON) as other:
+        await one.read(records_max=10)
+        await other.read(records_max=10)
+        await one.read(records_max=10)
+        assert (await one.read(records_max=10)).age_s == 0.0
+        await anyio.sleep(20)
+        assert (await other.read(records_max=10)).age_s == pytest.approx(20.0)
+        assert (await other.read(records_max=10)).age_s == 0.0
+
+
+async def test_no_branch_closes_a_window_by_what_another_was_answered_before_it_ended() -> None:
+    """Seed 31 of the small world: the gauge of one branch said 0 by pages that the other had been answered 19 s before."""
+    world = World(shards=1)
+    late: list[str] = []
+    ended_s: dict[str, float] = {}
+
+    def counting(name: str) -> Handler:
+        async def count(batch: Batch) -> None:
+            assert batch.window is not None
+            if batch.window.is_final:
+                ended_s[name] = max(ended_s.get(name, 0.0), batch.window.end_s)
+            late.extend(name for record in batch if record.created_at_s < ended_s.get(name, 0.0))
+
+        return count
+
+    source = SharedSource(world.source(), log_bytes_max=1 << 20)
+    options: dict[str, Any] = {"tumbling_window_s": 300, "polling": "cost"}
+    intervals = {"a": 40, "b": 37}
+    worker = Worker(
+        [
+            await world.flow(f"p/{name}", source, counting(name), idle_poll_interval_s=interval_s, **options)
+            for name, interval_s in intervals.items()
+        ]
+    )
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(worker.run)
+        for _ in range(20):
+            # The first and the last moment of a window.
+            await anyio.sleep(300.1 - world.clock.wall() % 300)
+            world.write("a")
+            await anyio.sleep(299.8)
+            world.write("a")
+        worker.stop()
+    assert ended_s.keys() == {"a", "b"}
+    assert late == []
+
+
 @pytest.mark.fault("F60")
 async def test_two_branches_never_share_a_decoded_record() -> None:
     world = World(shards=1)

@@ -67,6 +67,8 @@ class Room:
         filtered: int = 0,
         readable: bool = True,
         ended: bool = False,
+        duration_s: float = 0.0,
+        age_s: float = 0.0,
     ) -> None:
         self.read += records
         self.done += filtered
@@ -77,7 +79,8 @@ class Room:
                 shard_id="shard-1",
                 records=records,
                 bytes=records * 700,
-                duration_s=0.01,
+                duration_s=duration_s,
+                age_s=age_s,
                 last_created_at_s=created,
                 millis_behind=millis_behind,
                 buffered_bytes=records * 700,
@@ -205,6 +208,13 @@ def test_an_empty_page_vouches_for_a_while_and_then_lag_grows() -> None:
     assert room.lag_s == EMPTY_PAGE_VOUCHES_S + 1.0
     room.pass_(600.0)
     assert room.lag_s == EMPTY_PAGE_VOUCHES_S + 601.0
+
+
+@pytest.mark.parametrize("ago", [{"duration_s": 20.0}, {"age_s": 20.0}], ids=["slow", "another's"])
+def test_an_empty_page_vouches_from_when_it_was_asked_for(ago: dict[str, float]) -> None:
+    room = Room()
+    room.page(0, **ago)
+    assert room.lag_s == 20.0
 
 
 def test_lag_grows_while_polls_fail() -> None:
