@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from decimal import Decimal, InvalidOperation
+from decimal import Clamped, Context, Decimal, DecimalException, InvalidOperation, Overflow, Rounded, Subnormal
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -31,20 +31,27 @@ _EXPONENT_MAX = 400
 _LEVELS_MAX = 200
 
 
+# Takes what is exact within these limits, and nothing else, in one call of C code.
+_within_limits = Context(
+    prec=_NUMBER_CHARACTERS_MAX,
+    Emax=_EXPONENT_MAX,
+    Emin=-_EXPONENT_MAX,
+    traps=[InvalidOperation, Rounded, Overflow, Subnormal, Clamped],
+).create_decimal
+
+
 def _number_exact(text: str) -> Decimal:
-    if len(text) <= _NUMBER_CHARACTERS_MAX and type(text) is str and text.isdecimal():
-        return Decimal(text)  # what most numbers are, and nothing else to look at
     if len(text) > _NUMBER_CHARACTERS_MAX:
         raise ValueError(f"a number of {len(text)} characters")
     try:
-        number = Decimal(text)
+        number = _within_limits(text)
     except InvalidOperation:
         raise ValueError("not a number in N") from None
-    if type(text) is not str or not number.is_finite():
-        raise ValueError("not a number in N")
-    if abs(number.adjusted()) > _EXPONENT_MAX:
-        raise ValueError(f"a number with an exponent beyond {_EXPONENT_MAX}")
-    return number
+    except DecimalException:
+        raise ValueError(f"a number with an exponent beyond {_EXPONENT_MAX}") from None
+    if number.is_finite():
+        return number
+    raise ValueError("not a number in N")
 
 
 def _number_int_float(text: str) -> int | float:
@@ -110,34 +117,30 @@ def _reader(
     binary: Callable[[str], Any] = _binary,
     collect: Callable[[Iterable[Any]], Any] = set,
 ) -> Callable[[_Item], dict[str, Any]]:
-    """The walk for one treatment of numbers, binary values and sets."""
+    """The walk for one treatment of numbers, binary values and sets: each value takes the place of its wire form."""
 
-    def item(values: _Item, level: int = 1) -> dict[str, Any]:
-        # The two types that most attributes have, without a call.
-        return {
-            name: text
-            if (text := found.S) is not UNSET
-            else number(digits)
-            if (digits := found.N) is not UNSET
-            else value(found, level)
-            for name, found in values.items()
-        }
-
-    def value(found: _Value, level: int) -> Any:
-        if found.S is not UNSET:
-            return found.S
-        if found.N is not UNSET:
-            return number(found.N)
+    def fill(into: Any, wire: Iterable[tuple[Any, _Value]], level: int) -> Any:
         if level > _LEVELS_MAX:
             raise ValueError(f"nested more than {_LEVELS_MAX} levels deep")
-        if found.M is not UNSET:
-            return item(found.M, level + 1)
-        if found.L is not UNSET:
-            return [value(each, level + 1) for each in found.L]
-        if found.BOOL is not UNSET:
-            return found.BOOL
-        if found.SS is not UNSET:
-            return collect(found.SS)
+        # The types that are seen most come first.
+        for place, found in wire:
+            if (text := found.S) is not UNSET:
+                into[place] = text
+            elif (digits := found.N) is not UNSET:
+                into[place] = number(digits)
+            elif (members := found.M) is not UNSET:
+                into[place] = fill(members, members.items(), level + 1)
+            elif (elements := found.L) is not UNSET:
+                into[place] = fill(elements, enumerate(elements), level + 1)
+            elif (flag := found.BOOL) is not UNSET:
+                into[place] = flag
+            elif (texts := found.SS) is not UNSET:
+                into[place] = collect(texts)
+            else:
+                into[place] = rare(found)
+        return into
+
+    def rare(found: _Value) -> Any:
         if found.B is not UNSET:
             return binary(found.B)
         if found.NS is not UNSET:
@@ -147,6 +150,10 @@ def _reader(
         if found.NULL is not UNSET:
             return None
         raise ValueError("an attribute has no type")
+
+    def item(values: _Item) -> dict[str, Any]:
+        read: dict[str, Any] = fill(values, values.items(), 0)
+        return read
 
     return item
 
