@@ -654,8 +654,9 @@ def unheard(wrong: bool) -> History:
 CASES: list[tuple[str, Callable[[bool], History]]] = [
     ("V1", lost), ("V1", lost_silently), ("V1", told_nobody), ("V2", out_of_order), ("V2", written_behind_a_fence),
     ("V3", ahead), ("V3", ahead_at_the_end), ("V3", told_as_stored), ("V3", told_as_ended), ("V4", checkpoint_back),
-    ("V4", epoch_back), ("V4", epoch_back_though_known), ("V4", epoch_made_up), ("V5", two_owners), ("V5", a_zombie), ("V5", an_epoch_of_two), ("V5", silent_and_at_work),
-    ("V5", silent_and_storing), ("V6", child_first), ("V6", child_read_first), ("V6", ended_without_its_child),
+    ("V4", epoch_back), ("V4", epoch_back_though_known), ("V4", epoch_made_up), ("V5", two_owners), ("V5", a_zombie),
+    ("V5", an_epoch_of_two), ("V5", silent_and_at_work), ("V5", silent_and_storing),
+    ("V6", child_first), ("V6", child_read_first), ("V6", ended_without_its_child),
     ("V6", ended_before_its_child), ("V6", started_too_early), ("V7", resumed_behind), ("V7", done_twice), ("V7", unclean_stop),
     ("V7", unclean_hand_over), ("V7", late_checkpoint), ("V8", starving), ("V9", too_much_in_hand),
     ("V9", too_many_tasks), ("V10", slow_stop), ("V10", still_at_work), ("V10", still_an_owner),
