@@ -149,6 +149,10 @@ class TestIdempotentOnTheMockCluster(SinkContract):
         return [_seen(message, "change") for message in read]
 
 
+# All transactions write to the one partition of the checkpoints: see `create_topics`.
+_TANSU_TOPICS = {"orders": 4, "checkpoints": 1}
+
+
 class TansuContract(KafkaContract):
     """A broker that is a product of its own; what it holds is gone with its process."""
 
@@ -160,7 +164,7 @@ class TansuContract(KafkaContract):
         port = free_port()
         async with open_fault_proxy("127.0.0.1", port) as proxy:
             with running_tansu(port, advertised_port=proxy.port) as self._bootstrap_servers:
-                await to_thread.run_sync(create_topics, self._bootstrap_servers, ["orders", "checkpoints"])
+                await to_thread.run_sync(create_topics, self._bootstrap_servers, _TANSU_TOPICS)
                 yield proxy
 
     @pytest.fixture
