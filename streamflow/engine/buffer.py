@@ -50,6 +50,8 @@ class ShardBuffer:
     """Records that passed the filters and are not settled."""
     asked_at: float | None = None
     """Monotonic time since when the source owes the reader an answer; None while nothing is asked."""
+    held_up: bool = False
+    """There is no room for another page: no batch can become fuller by waiting."""
     caught_up_at_s: float = 0.0
     """Wall time of the last look that found nothing, as those before it: everything written until then has been read."""
     _empty_since_s: float | None = None
@@ -66,10 +68,14 @@ class ShardBuffer:
     async def wait_room(self) -> None:
         """Wait until this shard may read another page."""
         while self.bytes and (self.bytes >= self.bytes_max or self.read_ahead.bytes >= self.read_ahead.bytes_max):
+            if not self.held_up:
+                self.held_up = True
+                self.wake()
             if self.bytes >= self.bytes_max:
                 await self._room.wait()
             else:
                 await self.read_ahead.wait_freed()
+        self.held_up = False
 
     def put(self, records: Sequence[Record], *, weight: int, now: float) -> int:
         """Take in a page, oldest record first; the answer is how many of its records the filters leave out.

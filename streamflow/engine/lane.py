@@ -120,7 +120,7 @@ class Lane:
             stopping = flow.stopping.is_set()
             if self.windows is not None and self._must_close(self.windows) and not stopping:
                 return ()
-            records = self._later or batcher.take(now, ended=buffer.ended or stopping)
+            records = self._later or batcher.take(now, ended=buffer.ended or buffer.held_up or stopping)
             if records is not None:
                 return self._of_one_window(self.windows, records) if self.windows and self.windows.size_s else records
             if stopping:
