@@ -82,7 +82,6 @@ class ShardBuffer:
 
         `weight` is the size of the whole page: records are slices of it, and any of them keeps it.
         """
-        records = tuple(records)  # handlers get these, and must not change what is still to be settled
         lanes = self._places(records)
         passing = sum(map(len, lanes))
         self._empty_since_s = None

@@ -90,6 +90,7 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
             shards=flow.whole.shards,
             phase=phase,
         )
+        del page  # what is settled of it is to be free before the next one comes
         # Whoever stops the shard cancels this; an idle shard does little else, so it should cost little.
         await anyio.sleep(delay_s)
 

@@ -32,9 +32,8 @@ class Batcher:
     """Buffered records of one lane. Times are seconds of any monotonic clock, the same in every call."""
 
     limits: BatchLimits
-    _pages: list[tuple[Sequence[Record], int]] = field(default_factory=list)
-    """Each with the most that its records may have in bytes."""
-    _offset: int = 0
+    _pages: list[tuple[list[Record], int]] = field(default_factory=list)
+    """What is left of each, with the most that its records may have in bytes."""
     _count: int = 0
     _opened_at: float | None = None
 
@@ -44,7 +43,7 @@ class Batcher:
             return
         if self._opened_at is None:
             self._opened_at = now
-        self._pages.append((records, weight))
+        self._pages.append((list(records), weight))
         self._count += len(records)
 
     def __len__(self) -> int:
@@ -59,7 +58,7 @@ class Batcher:
         """Keep the oldest `count` of what is buffered."""
         kept, weight = self._pop(count) if count else ((), 0)
         self._pages.clear()
-        self._offset = self._count = 0
+        self._count = 0
         self._put_back(kept, weight)
         if not kept:
             self._opened_at = None
@@ -109,31 +108,21 @@ class Batcher:
         return records, False, weight
 
     def _pop(self, count: int) -> tuple[Sequence[Record], int]:
-        first, weight = self._pages[0]
-        if self._offset == 0 and len(first) == count:
-            self._count -= count
-            del self._pages[0]
-            return first, weight
         taken: list[Record] = []
         weights = 0
-        while len(taken) < count:
+        while (missing := count - len(taken)) > 0:
             page, weight = self._pages[0]
-            part = page[self._offset : self._offset + count - len(taken)]
-            taken.extend(part)
             weights += weight
-            self._offset += len(part)
-            if self._offset == len(page):
+            if missing < len(page):
+                taken += page[:missing]
+                del page[:missing]
+            else:
+                taken += page
                 del self._pages[0]
-                self._offset = 0
         self._count -= count
         return tuple(taken), weights
 
     def _put_back(self, records: Sequence[Record], weight: int) -> None:
-        if not records:
-            return
-        if self._offset:
-            page, of_page = self._pages[0]
-            self._pages[0] = page[self._offset :], of_page
-            self._offset = 0
-        self._pages.insert(0, (records, weight))
-        self._count += len(records)
+        if records:
+            self._pages.insert(0, (list(records), weight))
+            self._count += len(records)

@@ -46,17 +46,19 @@ class _Lane:
         return ordinals[self.offset :]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Page:
+    """The records from the ordinal `start` on; those that the frontier has passed are forgotten."""
+
     start: int
-    records: Sequence[Record]
+    records: list[Record]
     weight: int
 
 
 class Frontier:
     """The state of one shard: every record that was read has an ordinal, in stream order."""
 
-    __slots__ = ("_admitted", "_lanes", "_newest_settled", "_pages", "_passed", "_position", "unsettled_from")
+    __slots__ = ("_admitted", "_lanes", "_newest_settled", "_pages", "_position", "_settled_weight", "unsettled_from")
 
     def __init__(self, start: Position, *, lanes: int = 1) -> None:
         self._position = start
@@ -64,8 +66,8 @@ class Frontier:
         # Lists: a few pages at most, and an idle shard has many of these and nothing in them.
         self._pages: list[_Page] = []
         self._admitted = 0
-        self._passed = 0  # ordinals below this one count in `_position`
         self._newest_settled = -1
+        self._settled_weight = 0
         self.unsettled_from = 0
         """The ordinal of the oldest unsettled record, or of the next one to come: grows as the frontier moves."""
 
@@ -77,14 +79,14 @@ class Frontier:
         if not records:
             return
         start = self._admitted
-        self._pages.append(_Page(start, records, weight))
+        self._pages.append(_Page(start, list(records), weight))
         self._admitted += len(records)
         for lane, places in zip(self._lanes, lanes, strict=True):
             if isinstance(places, range):
                 lane.runs.append(range(start + places.start, start + places.stop))
             elif places:
                 lane.runs.append([start + place for place in places])
-        self._note_oldest()
+        self._advance()
 
     def settle(self, lane: int, count: int) -> None:
         """The lane is done with the `count` oldest of its records.
@@ -94,12 +96,28 @@ class Frontier:
         """
         if count:
             self._newest_settled = max(self._newest_settled, self._lanes[lane].settle(count))
-            self._note_oldest()
+            self._advance()
 
-    def _note_oldest(self) -> None:
+    def _advance(self) -> None:
+        """Move on to the oldest unsettled record, and forget those before it.
+
+        What a handler had decoded of them goes with them, so that its memory serves the next batch.
+        """
         self.unsettled_from = min(
             [lane.runs[0][lane.offset] for lane in self._lanes if lane.runs], default=self._admitted
         )
+        while self._pages and (passed := self.unsettled_from - self._pages[0].start) > 0:
+            page = self._pages[0]
+            behind = page.records[:passed]
+            newest = newest_outline(behind)
+            if newest is not None:
+                self._position = newest[0]
+            page.start += len(behind)
+            del page.records[:passed]
+            if page.records:
+                break
+            del self._pages[0]
+            self._settled_weight += page.weight
 
     @property
     def ahead(self) -> bool:
@@ -107,31 +125,14 @@ class Frontier:
         return self._newest_settled > self.unsettled_from
 
     def pop_settled(self) -> int:
-        """Forget the pages that are settled to their end; the answer is their weight."""
-        until = self.unsettled_from
-        weight = 0
-        while self._pages and self._pages[0].start + len(self._pages[0].records) <= until:
-            page = self._pages.pop(0)
-            self._pass(page, len(page.records))
-            weight += page.weight
+        """The weight of the pages that were settled to their end since this was asked last."""
+        weight, self._settled_weight = self._settled_weight, 0
         return weight
 
     @property
     def position(self) -> Position:
         """The frontier. A record without a readable position moves it nowhere."""
-        until = self.unsettled_from
-        for page in self._pages:
-            if page.start >= until:
-                break
-            self._pass(page, min(until - page.start, len(page.records)))
         return self._position
-
-    def _pass(self, page: _Page, count: int) -> None:
-        """Move to behind the `count` oldest records of the oldest page."""
-        newest = newest_outline(page.records[max(0, self._passed - page.start) : count])
-        if newest is not None:
-            self._position = newest[0]
-        self._passed = page.start + count
 
     def kept_at_stop(self, in_flight: Sequence[int]) -> list[int]:
         """How many records each lane still delivers when the shard stops, those in flight (given by lane) included.
