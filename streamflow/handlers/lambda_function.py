@@ -100,10 +100,9 @@ async def open_lambda_function(
     around = environment or process_environment()
 
     async def invoke(batch: Batch) -> None:
-        event = _event(batch)
-
         def call() -> bytes:
-            # The clock of the invocation starts with its thread, not while it waits for one.
+            # The event is made when its turn has come: of those that wait, none takes memory. So starts the clock.
+            event = _event(batch)
             return _response_body(function, event, _context(declared, batch, function, around))
 
         try:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -94,6 +95,35 @@ async def test_the_function_runs_off_the_loops_thread(function: Function) -> Non
     await function.invoke()
     assert len(threads) == 1
     assert threading.get_ident() not in threads
+
+
+async def test_while_a_batch_waits_for_its_turn_it_has_no_event(
+    function: Function, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Batch] = []
+    began, goes_on = threading.Event(), threading.Event()
+
+    def event_of(batch: Batch) -> dict[str, object]:
+        made.append(batch)
+        return {"Records": []}
+
+    def wait(event: object, context: object) -> None:
+        began.set()
+        assert goes_on.wait(10)
+
+    monkeypatch.setattr("streamflow.handlers.lambda_function._event", event_of)
+    function.does = wait
+    batches = [a_batch(), a_batch()]
+    declared = LambdaFunction(target="functions.py:handler")
+    async with open_handler(declared, pipeline="orders") as opened, anyio.create_task_group() as tasks:
+        for batch in batches:
+            tasks.start_soon(opened.write, batch)
+        assert await anyio.to_thread.run_sync(began.wait, 10)
+        await anyio.wait_all_tasks_blocked()
+        made_at_first = list(made)
+        goes_on.set()
+    assert made_at_first == batches[:1]
+    assert made == batches
 
 
 async def test_the_context_has_the_members_that_aws_documents(function: Function) -> None:
