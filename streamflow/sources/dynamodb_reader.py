@@ -42,7 +42,10 @@ class DynamoDBShardReader:
         self._ended = start == SHARD_END
 
     async def read(self, *, records_max: int) -> Page:
-        """See `ShardReader.read`. Where it starts at a time, everything up to the first record of that time is skipped."""
+        """See `ShardReader.read`. Where it starts at a time, everything up to the first record of that time is skipped.
+
+        What is skipped, or came before, is no empty page: that would say that there is nothing more.
+        """
         page, skipped = await self._read(records_max)
         pages = 1
         while skipped and not page.records and not page.ended and pages < _SKIPPED_PAGES_MAX:
@@ -86,7 +89,7 @@ class DynamoDBShardReader:
             self._position = newest[0]
             self._read_through = int(newest[0].sequence_number)
         self._iterator, self._ended, self._reopened = answer.next_shard_iterator, page.ended, False
-        return page, len(wanted) < len(records)
+        return page, len(wanted) < len(answer.records)
 
     def _wanted(self, records: Sequence[Record], skip_before_s: float) -> Sequence[Record]:
         """From the first record of the starting time on; nothing behind that one is ever skipped."""

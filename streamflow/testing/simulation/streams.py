@@ -17,6 +17,7 @@ import msgspec
 from streamflow.aws.errors import classify, with_code
 from streamflow.aws.wire import Response
 from streamflow.errors import SourceError
+from streamflow.records import Record, Shard
 from streamflow.sources.dynamodb import DynamoDBSource
 from streamflow.sources.dynamodb_calls import StreamCalls, new_bucket
 from streamflow.testing import requests
@@ -28,7 +29,7 @@ from streamflow.testing.simulation.refusals import Refusals
 from streamflow.testing.wire import listing_body, page_body, shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from streamflow.attributes import Numbers
     from streamflow.clock import Clock
@@ -79,30 +80,33 @@ class SimulatedStreams:
         shard_id, operation = shard_of(request) or "", type(request).__name__
         number = self._numbers[node, operation, shard_id] = self._numbers[node, operation, shard_id] + 1
         address = (node, operation, shard_id, number)
-        records = 0
+        bodies: Sequence[bytes] = ()
         answer: bytes | SourceError | None = self._refusals.draw(*address)
         if answer is None:
             try:
-                answer, records = self._serve(request, address)
+                answer, bodies = self._serve(request, address)
             except RefusedError as error:
                 answer = classify(error.code, error.message, error.status)
         failed = isinstance(answer, SourceError)
-        self.tell(Called(node=node, operation=operation, shard_id=shard_id, records=records, failed=failed))
+        last = _number_of(bodies[-1]) if bodies else 0
+        self.tell(
+            Called(node=node, operation=operation, shard_id=shard_id, records=len(bodies), last=last, failed=failed)
+        )
         if not isinstance(answer, SourceError) and self.faults.strikes("answer.corrupt", *address):
             cut = self.faults.rng("answer.corrupt", *address).randrange(len(answer))
             return answer[:cut] + b"\xff" * (cut % 2)
         return answer
 
-    def _serve(self, request: requests.Request, address: tuple[str, str, str, int]) -> tuple[bytes, int]:
-        """The body, and how many records are in it. Raises `RefusedError`."""
+    def _serve(self, request: requests.Request, address: tuple[str, str, str, int]) -> tuple[bytes, Sequence[bytes]]:
+        """The body, and the records that are in it. Raises `RefusedError`."""
         match request:
             case requests.GetRecords():
                 page = self._reads.page(request, *address)
-                return page_body(page), len(page.bodies)
+                return page_body(page), page.bodies
             case requests.GetShardIterator():
-                return b'{"ShardIterator":"' + self._reads.iterator(request).encode() + b'"}', 0
+                return b'{"ShardIterator":"' + self._reads.iterator(request).encode() + b'"}', ()
             case requests.DescribeStream():
-                return listing_body(self._listings.page(request, *address)), 0
+                return listing_body(self._listings.page(request, *address)), ()
         raise invalid(f"a reader of streams does not ask for {address[1]}")
 
 
@@ -135,6 +139,10 @@ class SimulatedWire:
         with suppress(msgspec.DecodeError):  # it is cut off
             shards = msgspec.json.decode(answer, type=_Page).description.shards
             self.streams.tell(Shown(node=self.node, shard_ids=tuple(shard.shard_id for shard in shards)))
+
+
+def _number_of(body: bytes) -> int:
+    return int(Record(msgspec.Raw(body), Shard(stream_arn="", shard_id="")).sequence_number)
 
 
 def _failed(text: str) -> SourceError:

@@ -69,17 +69,28 @@ class CountersConserve(OfFacts):
 
 @dataclass(slots=True, eq=False)
 class LagIsTold(OfFacts):
-    """V13: the iterator age of a shard is at least the age of the oldest record that its worker has not read."""
+    """V13: the iterator age of a shard is at least the age of the oldest record that its worker has not read.
+
+    An empty page cannot be told from the tip, and so it vouches for everything that was made before it.
+    """
 
     name = "V13"
-    hears: ClassVar[Sequence[type]] = (Called, Sampled)
+    hears: ClassVar[Sequence[type]] = (Called, Sampled, Told)
     _read_through: dict[tuple[str, str], int] = field(default_factory=dict)
+    _empty_at_s: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
         if isinstance(fact, Called):
             if fact.operation == "GetRecords" and not fact.failed:
                 place = fact.node, fact.shard_id
                 self._read_through[place] = max(self._read_through.get(place, 0), fact.last)
+                if not fact.records:
+                    self._empty_at_s[place] = truth.now_s
+            return None
+        if isinstance(fact, Told):
+            if isinstance(fact.event, ShardOpened):
+                # Others may have come further meanwhile: nothing is known until it reads.
+                self._read_through.pop((fact.node, fact.event.shard_id), None)
             return None
         assert isinstance(fact, Sampled)
         for (_, shard_id), age_s in fact.ages_s.items():
@@ -90,7 +101,8 @@ class LagIsTold(OfFacts):
             unread = bisect_right(shard.numbers, max(read, shard.gone_through))
             if unread >= len(shard.numbers):
                 continue
-            lag_s = truth.now_s - shard.made_at_s[shard.numbers[unread]]
+            made_at_s = shard.made_at_s[shard.numbers[unread]]
+            lag_s = truth.now_s - max(made_at_s, self._empty_at_s.get((fact.node, shard_id), made_at_s))
             if age_s < lag_s - _VOUCHED_S - _ROUNDING_S - abs(fact.ahead_s):
                 return f"{fact.node} shows {shard_id} as {age_s:.1f} s old, and it is {lag_s:.1f} s behind"
         return None
