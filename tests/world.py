@@ -49,6 +49,7 @@ class FaultyStore:
         self.refuse_letters = False
         self.lose_answers = 0
         self.lose_requests = 0
+        self.lose_looks = 0
         self.writes = 0
 
     def _check(self) -> None:
@@ -61,6 +62,9 @@ class FaultyStore:
 
     async def get(self, key: LeaseKey) -> Lease | None:
         self._check()
+        if self.lose_looks:
+            self.lose_looks -= 1
+            raise StoreError("the answer was lost")
         return self._known(key, await self.inner.get(key))
 
     def _known(self, key: LeaseKey, row: Lease | None) -> Lease | None:

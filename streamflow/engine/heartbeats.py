@@ -169,9 +169,11 @@ class Heartbeats:
             return await self.around.lease_loop.store.update(wanted, expected_version=self._row.version)
         except UnknownOutcomeError:
             current = await self._found()
-        if current is not None and current.version == self._row.version:
-            raise StoreError("the heartbeat did not arrive")
-        return current
+        if current is not None:
+            # What was found may be an earlier beat, and others wait since that one: only an answer is a sign of life of now.
+            self._row = current
+            raise StoreError("the heartbeat has no answer")
+        return None
 
     async def _found(self) -> Lease | None:
         """Our row, if it is there and of this life: nobody else writes it, but for taking it away."""

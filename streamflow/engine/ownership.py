@@ -51,6 +51,8 @@ class HeldLease:
     suspicion: Suspicion | None = None
     """Where the owner before us has died: whether something that it was handed did that."""
     lost: anyio.Event = field(default_factory=anyio.Event)
+    _looked_up: bool = False
+    """The last write got no answer, and was found in the store."""
     _writing: anyio.Lock = field(default_factory=anyio.Lock)
 
     @property
@@ -96,13 +98,15 @@ class HeldLease:
         async with self._writing:
             if not self.valid:
                 raise LeaseLostError(f"the lease of {self.shard_id} was not renewed in time")
-            sent_at = self.around.clock.lifetime()
+            sent_at, self._looked_up = self.around.clock.lifetime(), False
             stored = await self._update(step)
             if stored is None:
                 raise LeaseLostError(
                     f"somebody else wrote the lease of {self.shard_id}, or the store gave no answer in time"
                 )
-            self.lease, self.sent_at = stored, sent_at
+            self.lease = stored
+            # What was found may be an earlier attempt, and others wait since that one: it is no sign of life of now.
+            self.sent_at = self.sent_at if self._looked_up else sent_at
 
     async def _update(self, step: Step) -> Lease | None:
         """The row as stored; None on conflict, and where no answer came while the lease was valid.
@@ -124,7 +128,7 @@ class HeldLease:
             return await store.update(wanted, expected_version=self.lease.version)
         except UnknownOutcomeError:
             current = await store.get(wanted.key)
-        outcome = steps.resolved(self.lease, wanted, current)
+        outcome, self._looked_up = steps.resolved(self.lease, wanted, current), True
         if outcome is Outcome.NOT_STORED:
             raise StoreError(f"the write of the lease of {self.shard_id} did not happen")
         return current if outcome is Outcome.STORED else None

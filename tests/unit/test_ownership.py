@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,10 +15,10 @@ from streamflow.engine.heartbeats import Heartbeats
 from streamflow.engine.ownership import HeldLease, Ownership
 from streamflow.engine.renewals import Renewals
 from streamflow.engine.worker import liveness_in
-from streamflow.errors import LeaseLostError
+from streamflow.errors import LeaseLostError, StoreError
 from streamflow.leases import STREAM_ROW, WORKERS, LeaseLayout
 from streamflow.positions import Position
-from streamflow.rules.steps import Checkpointed
+from streamflow.rules.steps import Checkpointed, Renewed
 from streamflow.testing.counted_store import CountedMemoryStore
 from streamflow.testing.simulation.clocks import VirtualClock
 from streamflow.testing.simulation.loop import SimulatedLoop
@@ -260,6 +260,33 @@ async def test_a_lost_answer_is_read_back(world: World) -> None:
             await anyio.sleep(3)
     assert held.valid
     assert not world.of(events.WorkerTakenForDead)
+
+
+@pytest.mark.fault("F30")
+async def test_a_sign_of_life_that_was_stored_long_ago_does_not_count_as_one_of_now(world: World) -> None:
+    """Two got no answer, and only the first was stored: what is found may be either, and others wait since the first."""
+    member = await participant(world)
+    held = await member.take()
+    believed_until = held.valid_until
+
+    async def sign() -> None:
+        if isinstance(member.liveness, Heartbeats):
+            await member.liveness.retire("another")
+        else:
+            with suppress(StoreError):
+                await held.write(Renewed())
+
+    world.store.lose_answers = 1
+    world.store.lose_looks = 1
+    await sign()
+    await anyio.sleep(5)
+    world.store.lose_requests = 1
+    await sign()
+    assert world.store.lose_requests == world.store.lose_answers == 0
+    assert held.valid_until == believed_until
+    await sign()
+    assert held.valid_until > believed_until
+    assert held.valid
 
 
 async def test_writes_of_one_lease_come_one_after_the_other(world: World) -> None:
