@@ -165,8 +165,8 @@ PROGRESS = (
         "frontier off by one",
         "the frontier moves one record too far",
         _FRONTIER,
-        "self._pass(page, min(until - page.start, len(page.records)))",
-        "self._pass(page, min(until - page.start + 1, len(page.records)))",
+        "(passed := self.unsettled_from - self._pages[0].start) > 0",
+        "(passed := self.unsettled_from - self._pages[0].start + 1) > 1",
     ),
     _mutant(
         "settled out of order",
@@ -304,9 +304,9 @@ LINEAGE = (
         "tip of the tail forgotten",
         "a shard is over as soon as its last page was read, whatever is buffered",
         _LANE,
-        "            records = self._later or batcher.take(now, ended=buffer.ended or stopping)\n",
+        "            records = self._later or batcher.take(now, ended=buffer.ended or buffer.held_up or stopping)\n",
         "            if buffer.ended and not stopping and self.windows is None:\n                return None\n"
-        "            records = self._later or batcher.take(now, ended=buffer.ended or stopping)\n",
+        "            records = self._later or batcher.take(now, ended=buffer.ended or buffer.held_up or stopping)\n",
     ),
     _mutant(
         "born at the end",

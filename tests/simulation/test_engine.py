@@ -590,15 +590,14 @@ async def test_one_budget_bounds_the_read_ahead_of_all_shards_and_starves_none()
 
 
 @pytest.mark.parametrize(
-    "room", [{"worker_buffer_bytes_max": 4_000}, {"buffer_bytes_max": 65_536}], ids=["worker", "shard"]
+    ("of_worker", "of_shard"), [(4_000, 1 << 20), (1 << 28, 65_536)], ids=["the worker's room", "the shard's room"]
 )
-async def test_a_batching_window_ends_when_nothing_more_can_be_read(room: dict[str, int]) -> None:
+async def test_a_batching_window_ends_when_nothing_more_can_be_read(of_worker: int, of_shard: int) -> None:
     """Seed 5 of the worlds that are interrupted: six records went every 20 s, until those behind them were too old."""
-    worker_room = room.pop("worker_buffer_bytes_max", 1 << 28)
-    world = World(shards=2, worker_buffer_bytes_max=worker_room, tables={"page_bytes_max": 4_000})
+    world = World(shards=2, worker_buffer_bytes_max=of_worker, tables={"page_bytes_max": 4_000})
     for _ in range(100):
         world.write(*KEYS)
-    async with world.working(maximum_batching_window_s=300, batch_size=10_000, **room):
+    async with world.working(maximum_batching_window_s=300, batch_size=10_000, buffer_bytes_max=of_shard):
         await world.until(world.everything_delivered, within_s=330)
     assert sorted(world.deliveries) == sorted(world.written)
 

@@ -302,12 +302,12 @@ def silent_and_at_work(wrong: bool) -> History:
 
 
 def silent_and_storing(wrong: bool) -> History:
-    """V5: as before, where each lease is renewed, and with a checkpoint; a suspended machine's clock stands."""
+    """V5: as before, where each lease is renewed, and with a checkpoint; who stood still may send what it had decided on."""
     history = begun(lease_duration_s=10.0)
     history.deliver(1)
     history.at_s = 20.0
-    history.tell(facts.NodeHeld(node="w1", held_s=20.0, clock_stands=not wrong))
-    history.at_s = 22.0
+    history.tell(facts.NodeHeld(node="w1", held_s=20.0))
+    history.at_s = 22.0 if wrong else 20.5
     history.checkpoint(1)
     return history
 
@@ -416,6 +416,30 @@ def late_checkpoint(wrong: bool) -> History:
         history.checkpoint(2)
     history.at_s = 60.0
     history.tell(facts.Sampled(node="w1"))
+    return history
+
+
+def comes_twice_in_quiet(wrong: bool) -> History:
+    """V7: nothing fails, a worker is stopped, and the next one delivers what was done."""
+    history = begun()
+    history.quiet()
+    history.at_s = 35.0
+    history.store()
+    history.deliver(1)
+    history.checkpoint(1, owner=None)
+    history.take("w2")
+    history.deliver(1 if wrong else 2, node="w2")
+    return history
+
+
+def left_in_the_middle(wrong: bool) -> History:
+    """V7: nothing fails, and a worker that is stopped does not wait for what it has begun."""
+    history = begun()
+    history.quiet()
+    history.at_s = 35.0
+    history.tell(facts.StopAsked(node="w1"))
+    history.at_s = 36.0 if wrong else 61.0
+    history.tell(facts.NodeStopped(node="w1", drained=False))
     return history
 
 
@@ -658,8 +682,9 @@ CASES: list[tuple[str, Callable[[bool], History]]] = [
     ("V5", an_epoch_of_two), ("V5", silent_and_at_work), ("V5", silent_and_storing),
     ("V6", child_first), ("V6", child_read_first), ("V6", ended_without_its_child),
     ("V6", ended_before_its_child), ("V6", started_too_early), ("V7", resumed_behind), ("V7", done_twice), ("V7", unclean_stop),
-    ("V7", unclean_hand_over), ("V7", late_checkpoint), ("V8", starving), ("V9", too_much_in_hand),
-    ("V9", too_many_tasks), ("V10", slow_stop), ("V10", still_at_work), ("V10", still_an_owner),
+    ("V7", unclean_hand_over), ("V7", late_checkpoint), ("V7", comes_twice_in_quiet), ("V7", left_in_the_middle),
+    ("V8", starving), ("V9", too_much_in_hand), ("V9", too_many_tasks),
+    ("V10", slow_stop), ("V10", still_at_work), ("V10", still_an_owner),
     ("V11", given_up_without_a_failure), ("V11", given_up_in_company), ("V11", given_up_changed),
     ("V11", delivered_while_parked), ("V12", tried_for_ever), ("V13", counted_wrongly), ("V13", told_as_delivered),
     ("V13", flattering_lag), ("V14", never_done), ("V14", restless), ("V14", unequal), ("V15", hurried),

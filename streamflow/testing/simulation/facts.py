@@ -180,11 +180,10 @@ class NodeStands(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeHeld(msgspec.Struct, frozen=True, kw_only=True):
-    """A node stood still for so long, and goes on. `clock_stands`: its monotonic clock did too."""
+    """A node stood still for so long, and goes on."""
 
     node: str
     held_s: float
-    clock_stands: bool = False
 
 
 class StopAsked(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,6 @@ come to its end.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +14,6 @@ from typing import TYPE_CHECKING
 import anyio
 
 from streamflow.errors import StreamflowError
-from streamflow.testing.refusals import RefusedError
 from streamflow.testing.simulation import store, streams
 from streamflow.testing.simulation.clocks import NodeClock
 from streamflow.testing.simulation.facts import (
@@ -27,8 +25,11 @@ from streamflow.testing.simulation.facts import (
     QuietBegun,
     StopAsked,
 )
+from streamflow.testing.simulation.invariants.repetition import SETTLING_S
 from streamflow.testing.simulation.loop import NODE
+from streamflow.testing.simulation.misbehaviour import HANG_S
 from streamflow.testing.simulation.nodes import Node
+from streamflow.testing.simulation.reshaping import Reshaping
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
 _CONVERGED_WITHIN_S = 1_800.0
 """Children may be listed five minutes late, a handler may have hung for ten, and a pause between attempts is a minute."""
+_IN_THE_MIDDLE_WITHIN_S = 5.0
 _PORTS = (store.PORT, streams.PORT)
 
 
@@ -73,6 +75,10 @@ class History:
     _quiet: anyio.Event = field(default_factory=anyio.Event)
     """Whoever stayed away comes back."""
     _ticks: int = 0
+    _reshaping: Reshaping = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reshaping = Reshaping(self.world)
 
     async def run(self) -> None:
         """Everything."""
@@ -148,7 +154,7 @@ class History:
             for seat in list(self._seats):
                 self._strike_node(seat, tasks, strikes)
                 self._strike_links(seat, strikes)
-            self._reshape()
+            self._reshaping.strike(self._ticks)
 
     def _strike_node(self, seat: _Seat, tasks: TaskGroup, strikes: TaskGroup) -> None:
         faults, node, lease_s = self.world.faults, seat.node, self.world.setup.lease_duration_s
@@ -159,10 +165,10 @@ class History:
             "node.crash": lambda rng: self._crash(seat, rng),
             "node.stop": lambda rng: self._stop(seat, rng, now_after_s=None),
             "node.stop_now": lambda rng: self._stop(seat, rng, now_after_s=rng.uniform(0.0, 3.0)),
+            "node.stop_hung": lambda rng: self._stop_hung(seat, rng),
             "node.pause": lambda rng: self._hold(seat, node.pause, rng.uniform(0.1, 3.0) * lease_s),
-            "node.suspend": lambda rng: self._hold(
-                seat, node.suspend, rng.choice([rng.uniform(1.0, 60.0), 3_600.0]), clock_stands=True
-            ),
+            "node.pause_asking": lambda rng: self._pause_asking(seat, rng),
+            "node.suspend": lambda rng: self._hold(seat, node.suspend, rng.choice([rng.uniform(1.0, 60.0), 3_600.0])),
             "node.block": lambda rng: self._hold(seat, node.block, rng.uniform(0.5, 120.0)),
             "node.clock_jump": lambda rng: self._jump(seat, rng),
         }
@@ -205,9 +211,7 @@ class History:
         context.run(NODE.set, key)
         self.world.loop.call_soon(act, context=context)
 
-    async def _hold(
-        self, seat: _Seat, stand: Callable[[float], Awaitable[None]], seconds: float, *, clock_stands: bool = False
-    ) -> None:
+    async def _hold(self, seat: _Seat, stand: Callable[[float], Awaitable[None]], seconds: float) -> None:
         key = seat.node.key
         began_s = self.world.elapsed_s()
         if key in self.world.oracle.truth.nodes:
@@ -216,8 +220,22 @@ class History:
             await stand(seconds)
         finally:
             if key in self.world.oracle.truth.nodes:
-                held_s = self.world.elapsed_s() - began_s
-                self.world.tell(NodeHeld(node=key, held_s=held_s, clock_stands=clock_stands))
+                self.world.tell(NodeHeld(node=key, held_s=self.world.elapsed_s() - began_s))
+
+    async def _pause_asking(self, seat: _Seat, rng: Random) -> None:
+        """What the answer says was true when it was asked; and there is something to do at once when it is heard."""
+        lease_s = self.world.setup.lease_duration_s
+        with anyio.move_on_after(lease_s) as waiting:
+            await self.world.network.wait_carried_out(seat.node.key, store.PORT, "update")
+        if not waiting.cancelled_caught:
+            await self._hold(seat, seat.node.pause, rng.uniform(0.5, 1.5) * lease_s)
+            self._write_some(rng)
+
+    async def _stop_hung(self, seat: _Seat, rng: Random) -> None:
+        self.world.sink.hung[seat.node.key] = rng.uniform(*HANG_S)
+        self._write_some(rng)
+        await anyio.sleep(rng.uniform(1.0, 5.0))
+        await self._stop(seat, rng, now_after_s=None)
 
     async def _jump(self, seat: _Seat, rng: Random) -> None:
         seat.node.jump_clock(rng.uniform(-3_600.0, 3_600.0))
@@ -243,54 +261,14 @@ class History:
     async def _write(self) -> None:
         """Now nothing for a while, now many at once."""
         world, rng = self.world, self.world.draws.rng("writes")
-        keys = [f"k{number}" for number in range(world.setup.scale.keys)]
         while not self._over:
             count = rng.choice([1, 1, 1, 5, 40])
-            for key in rng.choices(keys, k=count):
-                world.change(key, rng)
+            self._write_some(rng, count)
             await anyio.sleep(rng.expovariate(world.setup.writes_per_s / count))
 
-    def _reshape(self) -> None:
-        faults, table, tick = self.world.faults, self.world.table, self._ticks
-        open_ids = self.world.controls.shard_ids(table.name, open_only=True)
-        reshaping: dict[str, Callable[[Random], object]] = {
-            "lineage.split": lambda rng: table.split(rng.choice(open_ids)),
-            "lineage.roll_over": lambda rng: table.roll_over(rng.choice(open_ids)),
-            "lineage.roll_over_all": lambda _: table.roll_over_all(),
-            "lineage.trimmed": self._trim,
-            "lineage.forgotten": self._forget,
-        }
-        few = len(open_ids) < 3 * self.world.setup.scale.shards
-        for kind, reshape in reshaping.items():
-            if (kind != "lineage.split" or few) and faults.strikes(kind, tick):
-                with suppress(RefusedError):  # it is too small to be split
-                    reshape(faults.rng(kind, tick))
-                open_ids = self.world.controls.shard_ids(table.name, open_only=True)
-
-    def _trim(self, rng: Random) -> None:
-        holding = [shard for shard in self.world.table.stream.shards.values() if shard.numbers]
-        if holding:
-            shard = rng.choice(holding)
-            self.world.table.trim(shard.shard_id, rng.randint(1, len(shard.numbers)))
-
-    def _forget(self, rng: Random) -> None:
-        """Of those that every pipeline has ended, parents before children: the service keeps each for a day."""
-        truth = self.world.oracle.truth
-        shards = self.world.table.stream.shards
-        ended = [
-            shard_id
-            for shard_id, shard in shards.items()
-            if shard.ending_number is not None
-            and shard.parent_id not in shards
-            and all(
-                (course := truth.course(pipeline, shard_id)) is not None
-                and course.row is not None
-                and course.row.state.value == "ended"
-                for pipeline in truth.pipelines
-            )
-        ]
-        if ended:
-            self.world.table.forget(rng.choice(ended))
+    def _write_some(self, rng: Random, count: int = 5) -> None:
+        for number in rng.choices(range(self.world.setup.scale.keys), k=count):
+            self.world.change(f"k{number}", rng)
 
     # -- quiet ----------------------------------------------------------------------------------------------------------
 
@@ -307,15 +285,42 @@ class History:
             if seat not in survivors:
                 seat.wanted = False
                 await self._crash(seat, world.draws.rng("unused"))
-        begun_s = world.elapsed_s()
         world.tell(QuietBegun(nodes=()))
+        await self._converge()
+        await self._restart(survivors)
+        await self._converge()
+        await self._rest(survivors)
+
+    async def _converge(self) -> None:
+        """Wait until everything is done, and say so, or why it is not."""
+        world = self.world
+        begun_s = world.elapsed_s()
         missing = world.missing()
         while missing and world.elapsed_s() < begun_s + _CONVERGED_WITHIN_S + 12 * world.setup.lease_duration_s:
             await anyio.sleep(world.setup.tick_s / 10)
             missing = world.missing()
         took_s = world.elapsed_s() - begun_s
         world.tell(Converged(took_s=None if missing else took_s, missing=missing))
-        await self._rest(survivors)
+
+    async def _restart(self, seats: list[_Seat]) -> None:
+        """One worker after the other, in the middle of its work: as nothing fails, nothing may come twice."""
+        world, rng = self.world, self.world.draws.rng("restarts")
+        await anyio.sleep(max(0.0, world.oracle.truth.quiet_at_s + SETTLING_S - world.elapsed_s()))
+        for seat in seats:
+            key = seat.node.key
+            self._write_some(rng)
+            with anyio.move_on_after(_IN_THE_MIDDLE_WITHIN_S):
+                while not self._has_unstored(key):  # noqa: ASYNC110 - in virtual time a look costs nothing
+                    await anyio.sleep(0.05)
+            await self._stop(seat, rng, now_after_s=None)
+            await self._wait_gone(key)
+
+    def _has_unstored(self, key: str) -> bool:
+        """Whether the node is done with records that its checkpoints do not cover yet."""
+        return any(
+            course.unstored_since_s is not None and course.takers.get(course.epoch) == key
+            for course in self.world.oracle.truth.courses.values()
+        )
 
     async def _rest(self, survivors: list[_Seat]) -> None:
         """Long enough for leases to settle and for every shard to be polled again, and then everybody stops."""
@@ -328,10 +333,14 @@ class History:
         for seat in survivors:
             seat.wanted = False
             await self._stop(seat, world.draws.rng("unused"), now_after_s=None)
-        with anyio.move_on_after(bounds.drain_timeout_s + 60.0):
-            while any(seat.node.alive for seat in survivors):  # noqa: ASYNC110 - in virtual time a look costs nothing
-                await anyio.sleep(0.5)
+        await self._wait_gone(*(seat.node.key for seat in survivors))
         world.sample()
+
+    async def _wait_gone(self, *keys: str) -> None:
+        """Until these lives are over, or take too long."""
+        with anyio.move_on_after(self.world.setup.drain_timeout_s + 60.0):
+            while any(key in self.world.running for key in keys):  # noqa: ASYNC110 - in virtual time a look costs nothing
+                await anyio.sleep(0.5)
 
     async def _sample(self) -> None:
         while True:

@@ -48,6 +48,7 @@ class Network:
         self._severed: set[str] = set()
         self._partitions: dict[tuple[str, str], bool] = {}
         self._clogged_until: dict[tuple[str, str], float] = {}
+        self._awaited: dict[tuple[str, str, str], asyncio.Event] = {}
 
     async def call(
         self,
@@ -76,6 +77,10 @@ class Network:
         if error is not None:
             raise error
         return cast("T", result)
+
+    async def wait_carried_out(self, node: str, port: str, operation: str) -> None:
+        """Wait for the moment when the next such request is carried out, and its answer is still on its way."""
+        await self._awaited.setdefault((node, port, operation), asyncio.Event()).wait()
 
     @property
     def now(self) -> float:
@@ -155,6 +160,8 @@ class Network:
 
     def _carry_out(self, request: _Request) -> tuple[Any, Exception | None]:
         self._loop.trace.add("effect", request.node, request.port, request.operation, self._loop.now)
+        if self._awaited and (awaited := self._awaited.pop((*request.link, request.operation), None)) is not None:
+            awaited.set()
         try:
             return self._at_once(request.effect()), None
         except Exception as error:  # noqa: BLE001 - it is the answer

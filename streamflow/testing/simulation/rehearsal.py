@@ -54,6 +54,7 @@ WORLD = "yours"
 ABSENT = (
     *(name for name, kind in KINDS.items() if kind.site in {"delay", "sink", "item", "destination"}),
     "node.upgrade",
+    "node.stop_hung",
 )
 """Kinds that never strike: how handlers fail is the user's own, destinations are not opened, and there is one version."""
 _PROFILES: dict[str, Profile] = {

@@ -41,6 +41,8 @@ class SimulatedSink:
     faults: Faults
     kind: Kind = "plain"
     invocations: int = 0
+    hung: dict[str, float] = field(default_factory=dict)
+    """Node to how long each of its invocations takes."""
     _poison: dict[str, bool] = field(default_factory=dict)
     _epochs: Counter[tuple[str, str]] = field(default_factory=Counter)
     _stored: dict[tuple[str, str], Position] = field(default_factory=dict)
@@ -90,6 +92,7 @@ class SimulatedSink:
     def heal(self) -> None:
         """What was poison is taken from now on, once nothing strikes any more."""
         self._poison.clear()
+        self.hung.clear()
 
     def _check_epoch(self, place: tuple[str, str], epoch: int) -> None:
         if epoch < self._epochs[place]:
@@ -148,7 +151,7 @@ class SimulatedHandler:
         return self._misbehaviour.plan(batch.records, self._node, self._pipeline, shard_id, self._numbers[shard_id])
 
     async def _perform(self, plan: Plan, batch: Batch, invocation: int) -> None:
-        await anyio.sleep(plan.delay_s)
+        await anyio.sleep(plan.delay_s + self._sink.hung.get(self._node, 0.0))
 
         async def effect() -> None:
             self._sink.accept(self._node, invocation, batch, plan.written)

@@ -16,7 +16,7 @@ from streamflow.testing.simulation.invariants.delivery import FencedInOrder, Fir
 from streamflow.testing.simulation.invariants.giving_up import GivenUpExactly, RetriesBounded
 from streamflow.testing.simulation.invariants.lineage import ChildrenNamed, GapsAreTold, StartedAfterPositions
 from streamflow.testing.simulation.invariants.ownership import OneOwner, ParentsFirst
-from streamflow.testing.simulation.invariants.repetition import RepetitionBounded
+from streamflow.testing.simulation.invariants.repetition import QuietRepeatsNothing, RepetitionBounded
 from streamflow.testing.simulation.invariants.resources import CallsBounded, MemoryBounded, NoTaskLeft, NothingStarves
 from streamflow.testing.simulation.invariants.secrecy import NothingLeaks
 from streamflow.testing.simulation.invariants.shutdown import ShutdownBounded
@@ -44,6 +44,7 @@ def all_invariants(bounds: Bounds) -> Sequence[Invariant]:
         ChildrenNamed(),
         StartedAfterPositions(),
         RepetitionBounded(),
+        QuietRepeatsNothing(bounds),
         CheckpointStored(bounds),
         NothingStarves(bounds),
         MemoryBounded(bounds),

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from streamflow.testing.simulation.facts import Converged, RowStored
+from streamflow.testing.simulation.facts import Converged, NodeStopped, RowStored
 from streamflow.testing.simulation.oracle import OfFacts
 
 if TYPE_CHECKING:
@@ -34,16 +34,22 @@ class Converges(OfFacts):
 
 @dataclass(slots=True, eq=False)
 class LeasesSettle:
-    """V14: leases move no more than twice as often as they must, and rest in equal shares, one apart at most."""
+    """V14: leases move no more than twice as often as they must, and rest in equal shares, one apart at most.
+
+    Counted since the last fault, or the last worker that was stopped after it.
+    """
 
     bounds: Bounds
     name = "V14"
-    hears: ClassVar[Sequence[type]] = (RowStored,)
+    hears: ClassVar[Sequence[type]] = (RowStored, NodeStopped)
     _takes: int = 0
     _taken_at_s: float = -math.inf
     _shards: int = 0
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
+        if isinstance(fact, NodeStopped):
+            self._takes = 0
+            return None
         assert isinstance(fact, RowStored)
         before, row = fact.before, fact.after
         if row is None or before is None or row.epoch == before.epoch or truth.now_s < truth.quiet_at_s:

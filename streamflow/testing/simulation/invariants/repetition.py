@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from streamflow.events import LeaseLost
-from streamflow.testing.simulation.facts import Invoked, NodeStopped, RowStored, Told
+from streamflow.testing.simulation.facts import Invoked, NodeStopped, Returned, RowStored, Told
 from streamflow.testing.simulation.oracle import OfFacts
 from streamflow.testing.simulation.truth import through
 
@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamflow.testing.simulation.facts import Fact
+    from streamflow.testing.simulation.oracle import Bounds
     from streamflow.testing.simulation.truth import Course, Truth
 
-_SETTLING_S = 30.0
+SETTLING_S = 30.0
 """After the last fault: what was under way then may still fail."""
 
 
@@ -77,10 +78,41 @@ class RepetitionBounded(OfFacts):
         if before is None or row is None or row.owner == before.owner or row.epoch != before.epoch:
             return None
         course = truth.course(row.pipeline, row.shard_id)
-        if course is None or truth.now_s < truth.quiet_at_s + _SETTLING_S or course.takers.get(row.epoch) != fact.node:
+        if course is None or truth.now_s < truth.quiet_at_s + SETTLING_S or course.takers.get(row.epoch) != fact.node:
             return None
         if (unstored := _unstored(course)) is not None and not course.forgotten:
             return f"{fact.node} passed {row.shard_id} on at {row.checkpoint}, but {unstored} is done"
+        return None
+
+
+@dataclass(slots=True, eq=False)
+class QuietRepeatsNothing(OfFacts):
+    """V7: while nothing fails nothing comes twice, whoever is stopped; and a stop leaves nothing that does.
+
+    But for leases that are taken from owners that live, as workers of the KCL 2.x do.
+    """
+
+    bounds: Bounds
+    name = "V7"
+    hears: ClassVar[Sequence[type]] = (Invoked, Returned, NodeStopped)
+    _done: set[tuple[str, str, int]] = field(default_factory=set)
+
+    def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
+        if truth.now_s < truth.quiet_at_s + SETTLING_S or self.bounds.steals:
+            return None
+        match fact:
+            case Returned(done=done):
+                self._done.update((fact.pipeline, fact.shard_id, number) for number in done)
+            case Invoked(numbers=numbers):
+                again = [number for number in numbers if (fact.pipeline, fact.shard_id, number) in self._done]
+                if again:
+                    return f"{fact.node} delivers {again[0]} of {fact.shard_id} again, though nothing failed"
+            case NodeStopped(drained=False, failed=False):
+                asked_at_s = truth.nodes[fact.node].stop_asked_at_s
+                if asked_at_s is None or asked_at_s < truth.quiet_at_s + SETTLING_S:
+                    return None
+                if truth.now_s < asked_at_s + self.bounds.drain_timeout_s:
+                    return f"{fact.node} stopped in time, though nothing failed, and left behind what it had begun"
         return None
 
 

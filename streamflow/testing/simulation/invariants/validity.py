@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from streamflow.leases import WORKERS
-from streamflow.testing.simulation.facts import HAND, Invoked, NodeHeld, RowStored
+from streamflow.testing.simulation.facts import HAND, Invoked, RowStored
 from streamflow.testing.simulation.oracle import OfFacts
 from streamflow.testing.simulation.truth import through
 
@@ -37,16 +37,12 @@ class NothingBeyondValidity(OfFacts):
 
     bounds: Bounds
     name = "V5"
-    hears: ClassVar[Sequence[type]] = (RowStored, Invoked, NodeHeld)
+    hears: ClassVar[Sequence[type]] = (RowStored, Invoked)
     _signs: dict[str, dict[tuple[str, str], float]] = field(default_factory=lambda: defaultdict(dict))
     """Node to when its last sign of life was sent: for each pipeline and shard, or for all."""
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
         match fact:
-            case NodeHeld(node=node, held_s=held_s, clock_stands=True):
-                # By its own clock, no time has passed.
-                self._signs[node] = {place: at_s + held_s for place, at_s in self._signs[node].items()}
-                return None
             case Invoked():
                 late_s = self._late_s(fact.node, (fact.pipeline, fact.shard_id), truth.now_s, truth)
                 if late_s <= 0.0:
