@@ -37,16 +37,8 @@ def running_server(one_server: NatsServer) -> NatsServer:
 
 
 @pytest.fixture
-def jetstream_server(running_server: NatsServer) -> NatsServer:
-    """Just started: nothing of the test before is in its memory."""
-    running_server.kill()
-    running_server.start()
-    return running_server
-
-
-@pytest.fixture
-async def stream(jetstream_server: NatsServer) -> str:
+async def stream(running_server: NatsServer) -> str:
     """A stream that no other test uses: it stores the subjects below its own name."""
     name = f"cdc{secrets.token_hex(4)}"
-    await create_stream(jetstream_server, name, subjects=[f"{name}.>"])
+    await create_stream(running_server, name, subjects=[f"{name}.>"])
     return name

@@ -30,13 +30,13 @@ class JetStreamContract(SinkContract):
     subject: ClassVar[str]
 
     @pytest.fixture
-    async def proxy(self, jetstream_server: NatsServer) -> AsyncIterator[FaultProxy]:
-        async with open_fault_proxy("127.0.0.1", jetstream_server.port) as proxy:
+    async def proxy(self, running_server: NatsServer) -> AsyncIterator[FaultProxy]:
+        async with open_fault_proxy("127.0.0.1", running_server.port) as proxy:
             yield proxy
 
     @pytest.fixture
-    def sink(self, jetstream_server: NatsServer, proxy: FaultProxy, stream: str) -> SinkDeclaration:
-        self._server = jetstream_server
+    def sink(self, running_server: NatsServer, proxy: FaultProxy, stream: str) -> SinkDeclaration:
+        self._server = running_server
         self._stream = stream
         servers = f"nats://127.0.0.1:{proxy.port}"
         return nats(
@@ -44,8 +44,8 @@ class JetStreamContract(SinkContract):
         )
 
     @pytest.fixture
-    def missing_target(self, jetstream_server: NatsServer) -> SinkDeclaration:
-        return nats(servers=jetstream_server.url, stream="NOWHERE")
+    def missing_target(self, running_server: NatsServer) -> SinkDeclaration:
+        return nats(servers=running_server.url, stream="NOWHERE")
 
     @pytest.fixture
     def closed_server(self, tmp_path: Path) -> Iterator[NatsServer]:

@@ -26,19 +26,19 @@ def test_the_pipeline_file_declares_the_sink(tmp_path: Path) -> None:
 
 
 def test_the_program_publishes_the_changes_of_the_stream(
-    jetstream_server: NatsServer,
+    running_server: NatsServer,
     local_streams_factory: LocalStreamsFactory,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def create() -> None:
-        await create_stream(jetstream_server, "CDC", subjects=["cdc.>"])
+        await create_stream(running_server, "CDC", subjects=["cdc.>"])
 
     async def read() -> list[Read]:
-        return await read_stream(jetstream_server, "CDC")
+        return await read_stream(running_server, "CDC")
 
     anyio.run(create)
-    instead = {"nats://localhost:4222": jetstream_server.url}
+    instead = {"nats://localhost:4222": running_server.url}
     run_program(README, local_streams_factory, tmp_path, monkeypatch, instead=instead)
     changes = [orjson.loads(message.payload) for message in anyio.run(read)]
     assert sorted((change["key"]["id"], change["op"]) for change in changes) == [

@@ -38,8 +38,8 @@ def bucket() -> str:
 
 
 @pytest.fixture
-async def proxy(jetstream_server: NatsServer) -> AsyncIterator[FaultProxy]:
-    async with open_fault_proxy("127.0.0.1", jetstream_server.port) as proxy:
+async def proxy(running_server: NatsServer) -> AsyncIterator[FaultProxy]:
+    async with open_fault_proxy("127.0.0.1", running_server.port) as proxy:
         yield proxy
 
 
@@ -51,9 +51,9 @@ async def store(proxy: FaultProxy, bucket: str) -> AsyncIterator[NatsStore]:
 
 
 @pytest.fixture
-async def witness(jetstream_server: NatsServer, bucket: str) -> AsyncIterator[NatsStore]:
+async def witness(running_server: NatsServer, bucket: str) -> AsyncIterator[NatsStore]:
     """Past the proxy."""
-    async with open_nats_store(f"{jetstream_server.url}?bucket={bucket}") as store:
+    async with open_nats_store(f"{running_server.url}?bucket={bucket}") as store:
         yield store
 
 
@@ -98,14 +98,14 @@ async def test_a_write_that_never_arrived_is_unknown_and_has_not_happened(
 
 
 async def test_a_window_that_arrived_in_part_is_not_there_and_the_row_is_as_it_was(
-    jetstream_server: NatsServer, bucket: str, proxy: FaultProxy, store: NatsStore, witness: NatsStore
+    running_server: NatsServer, bucket: str, proxy: FaultProxy, store: NatsStore, witness: NatsStore
 ) -> None:
     lease = await stored(store)
     proxy.cut_after(200_000)
     with pytest.raises(StoreError):
         await store.update(replace(lease, window=LARGE), expected_version=1)
     assert await witness.get(LEASE.key) == lease
-    assert len(await keys_of(jetstream_server.url, bucket)) == 1
+    assert len(await keys_of(running_server.url, bucket)) == 1
     assert await store.update(replace(lease, window=LARGE), expected_version=1) is not None
 
 
@@ -141,42 +141,42 @@ async def test_letters_whose_answer_is_lost_are_kept_once(proxy: FaultProxy, sto
 
 
 async def test_what_a_crash_left_of_a_window_is_removed_by_the_next_who_writes(
-    jetstream_server: NatsServer, bucket: str, proxy: FaultProxy, store: NatsStore, witness: NatsStore
+    running_server: NatsServer, bucket: str, proxy: FaultProxy, store: NatsStore, witness: NatsStore
 ) -> None:
     lease = await stored(store, window=LARGE)
     proxy.lose_answers()  # who hears nothing of its row does not go on to remove the old window
     await is_unknown(lambda: store.update(replace(lease, window=None), expected_version=1))
-    assert len(await keys_of(jetstream_server.url, bucket)) == 4
+    assert len(await keys_of(running_server.url, bucket)) == 4
     assert await witness.update(lease, expected_version=2) == replace(lease, version=3)
-    assert len(await keys_of(jetstream_server.url, bucket)) == 4
+    assert len(await keys_of(running_server.url, bucket)) == 4
     assert await store.get(LEASE.key) == replace(lease, version=3)
     proxy.lose_answers()
     await is_unknown(lambda: store.update(replace(lease, window=None), expected_version=3))
-    assert len(await keys_of(jetstream_server.url, bucket)) == 4
+    assert len(await keys_of(running_server.url, bucket)) == 4
     assert await witness.update(replace(lease, window=None), expected_version=4) is not None
-    assert len(await keys_of(jetstream_server.url, bucket)) == 1
+    assert len(await keys_of(running_server.url, bucket)) == 1
 
 
 async def test_what_a_crash_left_of_a_deleted_row_is_removed_by_who_lists(
-    jetstream_server: NatsServer, bucket: str, proxy: FaultProxy, store: NatsStore, witness: NatsStore
+    running_server: NatsServer, bucket: str, proxy: FaultProxy, store: NatsStore, witness: NatsStore
 ) -> None:
     await stored(store, window=LARGE)
     proxy.lose_answers()
     await is_unknown(lambda: store.delete(LEASE.key, expected_version=1))
-    assert len(await keys_of(jetstream_server.url, bucket)) == 4
+    assert len(await keys_of(running_server.url, bucket)) == 4
     assert list(await witness.list("orders", STREAM_ARN)) == []
-    assert await keys_of(jetstream_server.url, bucket) == set()
+    assert await keys_of(running_server.url, bucket) == set()
 
 
 # -- outages ------------------------------------------------------------------------------------------------------------
 
 
 async def test_an_outage_is_told_by_every_call_and_over_when_the_server_is_back(
-    jetstream_server: NatsServer, store: NatsStore
+    running_server: NatsServer, store: NatsStore
 ) -> None:
     lease = await stored(store, window=LARGE)
     await store.park([letter(1)], opening=True)
-    jetstream_server.kill()
+    running_server.kill()
     for ask in (
         lambda: store.list("orders", STREAM_ARN),
         lambda: store.get(LEASE.key),
@@ -193,7 +193,7 @@ async def test_an_outage_is_told_by_every_call_and_over_when_the_server_is_back(
         with anyio.fail_after(20):
             with pytest.raises(StoreError):
                 await ask()
-    await to_thread.run_sync(jetstream_server.start)
+    await to_thread.run_sync(running_server.start)
     assert await until_it_works(lambda: store.get(LEASE.key)) == lease
     assert await until_it_works(lambda: store.parked_keys("orders", STREAM_ARN)) == {key_of("a")}
     assert await store.update(replace(lease, owner="me"), expected_version=1) is not None
@@ -216,10 +216,10 @@ async def test_what_is_asked_for_during_an_outage_certainly_does_not_happen(
 
 
 async def test_a_server_that_does_not_answer_keeps_nobody_waiting_for_long(
-    jetstream_server: NatsServer, bucket: str, monkeypatch: pytest.MonkeyPatch
+    running_server: NatsServer, bucket: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streamflow_nats.store, "LEASE_TIMEOUT_S", 0.5)
-    async with open_nats_store(f"{jetstream_server.url}?bucket={bucket}") as store:
+    async with open_nats_store(f"{running_server.url}?bucket={bucket}") as store:
         lease = await stored(store)
         told: list[StoreError] = []
 
@@ -228,7 +228,7 @@ async def test_a_server_that_does_not_answer_keeps_nobody_waiting_for_long(
                 await store.update(replace(LEASE, shard_id=str(number)), expected_version=1)
             told.append(failed.value)
 
-        jetstream_server.freeze()
+        running_server.freeze()
         try:
             with anyio.fail_after(20):
                 await is_unknown(lambda: store.update(replace(lease, owner="me"), expected_version=1))
@@ -237,14 +237,14 @@ async def test_a_server_that_does_not_answer_keeps_nobody_waiting_for_long(
                     for number in range(2_000):
                         tasks.start_soon(update, number)
         finally:
-            jetstream_server.thaw()
+            running_server.thaw()
         assert len(told) == 2_000
         found = await until_it_works(lambda: store.get(LEASE.key))
         assert found in (lease, replace(lease, owner="me", version=2))  # what was on its way may arrive yet
 
 
 async def test_who_is_cancelled_disturbs_nobody(
-    jetstream_server: NatsServer, proxy: FaultProxy, store: NatsStore
+    running_server: NatsServer, proxy: FaultProxy, store: NatsStore
 ) -> None:
     lease = await stored(store)
     connections = proxy.connections
@@ -256,13 +256,13 @@ async def test_who_is_cancelled_disturbs_nobody(
     assert proxy.connections == connections
 
 
-async def test_an_open_store_closes_while_its_server_is_gone(jetstream_server: NatsServer, bucket: str) -> None:
-    async with open_nats_store(f"{jetstream_server.url}?bucket={bucket}") as store:
+async def test_an_open_store_closes_while_its_server_is_gone(running_server: NatsServer, bucket: str) -> None:
+    async with open_nats_store(f"{running_server.url}?bucket={bucket}") as store:
         await stored(store)
-        jetstream_server.kill()
+        running_server.kill()
 
 
-async def test_one_of_several_servers_is_enough(jetstream_server: NatsServer, bucket: str) -> None:
-    url = f"nats://127.0.0.1:1,127.0.0.1:{jetstream_server.port}?bucket={bucket}"
+async def test_one_of_several_servers_is_enough(running_server: NatsServer, bucket: str) -> None:
+    url = f"nats://127.0.0.1:1,127.0.0.1:{running_server.port}?bucket={bucket}"
     async with open_nats_store(url) as store:
         await stored(store)
