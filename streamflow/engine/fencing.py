@@ -36,7 +36,7 @@ async def start_of(flow: Flow, held: HeldLease, shard: Shard) -> Position | None
     failures = 0
     while True:
         try:
-            committed = await asked_of_sink(held, flow.fence.fence(shard, held.lease.epoch))
+            committed = await asked_of_sink(flow, held, flow.fence.fence(shard, held.lease.epoch))
         except StoreError as error:
             failures += 1
             delay_s = STORE_BACKOFF.delay_s(failures, flow.around.random)
@@ -52,7 +52,7 @@ async def start_of(flow: Flow, held: HeldLease, shard: Shard) -> Position | None
             return held.lease.checkpoint if committed is None else committed
 
 
-async def asked_of_sink(held: HeldLease, answer: Awaitable[T]) -> T:
+async def asked_of_sink(flow: Flow, held: HeldLease, answer: Awaitable[T]) -> T:
     """What the sink answers, with its failures as those of a store.
 
     Raises:
@@ -62,20 +62,22 @@ async def asked_of_sink(held: HeldLease, answer: Awaitable[T]) -> T:
     try:
         return await answer
     except FencedError as error:
-        raise await fenced_off(held, error) from error
+        raise await fenced_off(flow, held, error) from error
     except BaseException as error:
         if ends_this_task(error):
             raise
         raise StoreError(f"the sink's checkpoint: {type(error).__name__}: {error_text(error)}") from error
 
 
-async def fenced_off(held: HeldLease, error: FencedError) -> LeaseLostError:
+async def fenced_off(flow: Flow, held: HeldLease, error: FencedError) -> LeaseLostError:
     """What a worker stops with that a sink has refused.
 
     If the row turns out to be ours, there is no newer owner: it was made anew, with a lower epoch than the sink has seen. It
-    moves beyond that, so that whoever takes it next is let in.
+    moves beyond that, so that whoever takes it next is let in; but once, because two fleets over two stores, which both write
+    to the sink, would take turns for ever.
     """
-    if error.epoch is not None and error.epoch > held.lease.epoch:
+    if error.epoch is not None and error.epoch > held.lease.epoch and held.shard_id not in flow.outrun:
         with suppress(LeaseLostError, StoreError):
             await held.write(Outrun(error.epoch))
+            flow.outrun.add(held.shard_id)
     return LeaseLostError(f"the sink has seen a newer owner of {held.shard_id}: {error_text(error)}")

@@ -126,6 +126,8 @@ class Flow:
     at_stop: dict[Callable[[], None], None] = field(default_factory=dict)
     """Called once when the flow begins to stop: wakes whoever waits for something else. A set that keeps its order."""
 
+    outrun: set[str] = field(default_factory=set)
+    """Shards whose lease this worker has moved beyond an epoch that a sink had seen."""
     shards: int = 1
     """How many all workers together read, as of the last look; only the whole flow knows."""
     _whole: Flow | None = None

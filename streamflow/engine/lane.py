@@ -257,7 +257,7 @@ class Lane:
                 )
             )
         if isinstance(error, FencedError):
-            raise await fenced_off(shared.held, error)
+            raise await fenced_off(shared.flow, shared.held, error)
         return following
 
     async def _invoke_suspect(

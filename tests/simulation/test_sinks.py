@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import anyio
@@ -273,6 +274,21 @@ async def test_a_handler_that_refuses_old_owners_lets_in_the_one_that_there_is()
     async with world.working(write):
         await world.until(world.everything_delivered)
     assert len(world.of(events.LeaseLost)) == 1
+
+
+async def test_two_fleets_over_two_stores_do_not_take_turns() -> None:
+    """The other one moves beyond us whenever we have moved beyond it."""
+    world, step = World(shards=1), 1_000_000
+    refused: list[int] = []
+
+    async def write(batch: Batch) -> None:
+        refused.append(batch.epoch)
+        raise FencedError("a newer owner has written", epoch=batch.epoch + step)
+
+    world.write("a")
+    async with world.working(write):
+        await world.until(lambda: len(refused) == 5)
+    assert [later - earlier >= step for earlier, later in pairwise(refused)] == [True, False, False, False]
 
 
 async def test_whoever_is_fenced_by_a_newer_owner_leaves_its_row_alone() -> None:
