@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from streamflow.clock import SystemClock
+from streamflow.errors import TrimmedError
 from streamflow.positions import SHARD_END
 from streamflow.protocols import Page
 from streamflow.records import Record, newest_outline
@@ -128,6 +129,11 @@ class _SharedShard:
         self.log = _Log(PageLog(start, self.log_bytes_max), reader, closing)
         return self.log
 
+    def retire(self, log: _Log) -> None:
+        """Let nobody join any more: whoever goes on at the horizon means that of now, not the one where this log began."""
+        if self.log is log:
+            self.log = None
+
 
 class _SharedReader:
     """Keeps `streamflow.protocols.ShardReader` for one flow: with the log where it can, else by itself."""
@@ -150,7 +156,11 @@ class _SharedReader:
             await self._join()
         found = None
         if self._log is not None:
-            found = await self._log.page(self._number, records_max)
+            try:
+                found = await self._log.page(self._number, records_max)
+            except TrimmedError:
+                self._shared.retire(self._log)
+                raise
             if found is None:
                 await self._leave_log()
         if found is None:
@@ -202,8 +212,8 @@ class _SharedReader:
         if log is None:
             return
         log.users -= 1
-        if not log.users and self._shared.log is log:
-            self._shared.log = None
+        if not log.users:
+            self._shared.retire(log)
             await log.closing.aclose()
 
     async def _close_own(self) -> None:

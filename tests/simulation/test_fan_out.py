@@ -315,6 +315,26 @@ async def test_trimmed_records_are_told_to_each_branch_that_has_lost_them() -> N
     assert all(("lost", 1) not in branch.accepted for branch in branches.values())
 
 
+async def test_branches_that_lose_records_together_get_none_again_that_they_had() -> None:
+    """They go on at the horizon, where their log had begun: but that was another one."""
+    world = World(shards=1)
+    fast, slow = Branch(), Branch(down=True)
+    keys = [f"key-{number}" for number in range(300)]
+    world.write(*keys)
+    handlers = {"fast": fast.write, "slow": slow.write}
+    async with fanned(world, handlers, on_trimmed="continue", buffer_bytes_max=65_536) as fan:
+        await world.until(lambda: len(fast.accepted) == len(keys))
+        world.write("lost")
+        world.controls.trim("orders")
+        world.write("new")
+        await world.until(lambda: ("new", 1) in fast.accepted)
+        slow.down = False
+        await world.until(lambda: ("new", 1) in slow.accepted)
+        assert fan.source.reading_max <= 2
+    assert fast.accepted == slow.accepted == [*((key, 1) for key in keys), ("new", 1)]
+    assert len(world.of(events.RecordsTrimmed)) == 2
+
+
 @pytest.mark.parametrize("seed", range(12))
 async def test_random_outages_lose_and_reorder_nothing(seed: int) -> None:
     world = World(shards=3)
