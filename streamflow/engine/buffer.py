@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streamflow.rules.batching import Batcher
     from streamflow.rules.filters import Filters
 
-RECORD_OVERHEAD_BYTES = 140
+RECORD_OVERHEAD_BYTES = 148
 """What a record in hand takes beside the page that its JSON is in, measured; of small records it is most."""
 
 
