@@ -113,6 +113,22 @@ async def test_a_slow_handler_takes_its_time_and_fails_nothing() -> None:
     assert accepted(ports) == [1, 2, 3]
 
 
+async def test_the_handlers_of_a_node_may_hang_until_nothing_strikes_any_more() -> None:
+    ports = Ports()
+    ports.sink.hung["w1.1"] = 100.0
+    began = anyio.current_time()
+    await ports.handler("w2.1")(batch_of("a"))
+    assert not ports.sink.hanging
+    assert anyio.current_time() < began + 1
+    with anyio.move_on_after(50):
+        await ports.handler("w1.1")(batch_of("b", start=2))
+    assert ports.sink.hanging == {"w1.1"}
+    assert accepted(ports) == [1]
+    ports.sink.heal()
+    await ports.handler("w1.1")(batch_of("b", start=2))
+    assert accepted(ports) == [1, 2]
+
+
 async def test_a_busy_sink_asks_for_a_pause_and_does_not_count() -> None:
     ports = Ports({"sink.busy": 1.0})
     handler, batch = ports.handler(), batch_of("abc")

@@ -81,6 +81,21 @@ async def test_a_request_takes_a_while_there_and_back() -> None:
     assert 0 < store.seen[0][1] < now(store) < 1
 
 
+async def test_who_waits_for_a_request_goes_on_while_its_answer_is_on_its_way() -> None:
+    store, answered = service(), anyio.Event()
+
+    async def ask() -> None:
+        await store.add("w2.1")
+        await store.add()
+        answered.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await store.network.wait_carried_out("w1.1", "store", "add")
+        assert [node for node, _ in store.seen] == ["w2.1", "w1.1"]
+        assert not answered.is_set()
+
+
 async def test_what_the_effect_raises_is_an_answer() -> None:
     async def refuse() -> int:
         raise KeyError("not here")

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
 
 _CONVERGED_WITHIN_S = 1_800.0
 """Children may be listed five minutes late, a handler may have hung for ten, and a pause between attempts is a minute."""
-_IN_THE_MIDDLE_WITHIN_S = 5.0
+_IN_THE_MIDDLE_WITHIN_S = 20.0
+"""There is something to do by then, or a worker is stopped that has nothing to do."""
 _PORTS = (store.PORT, streams.PORT)
 
 
@@ -232,10 +233,15 @@ class History:
             self._write_some(rng)
 
     async def _stop_hung(self, seat: _Seat, rng: Random) -> None:
-        self.world.sink.hung[seat.node.key] = rng.uniform(*HANG_S)
+        """Once there is something to wait for."""
+        key, sink = seat.node.key, self.world.sink
+        sink.hung[key] = rng.uniform(*HANG_S)
         self._write_some(rng)
-        await anyio.sleep(rng.uniform(1.0, 5.0))
-        await self._stop(seat, rng, now_after_s=None)
+        with anyio.move_on_after(_IN_THE_MIDDLE_WITHIN_S):
+            while key not in sink.hanging:  # noqa: ASYNC110 - in virtual time a look costs nothing
+                await anyio.sleep(0.5)
+        if seat.node.key == key:
+            await self._stop(seat, rng, now_after_s=None)
 
     async def _jump(self, seat: _Seat, rng: Random) -> None:
         seat.node.jump_clock(rng.uniform(-3_600.0, 3_600.0))

@@ -42,7 +42,9 @@ class SimulatedSink:
     kind: Kind = "plain"
     invocations: int = 0
     hung: dict[str, float] = field(default_factory=dict)
-    """Node to how long each of its invocations takes."""
+    """Node to how long each of its invocations takes longer."""
+    hanging: set[str] = field(default_factory=set)
+    """Those of them that have been invoked since."""
     _poison: dict[str, bool] = field(default_factory=dict)
     _epochs: Counter[tuple[str, str]] = field(default_factory=Counter)
     _stored: dict[tuple[str, str], Position] = field(default_factory=dict)
@@ -93,6 +95,12 @@ class SimulatedSink:
         """What was poison is taken from now on, once nothing strikes any more."""
         self._poison.clear()
         self.hung.clear()
+
+    def longer_s(self, node: str) -> float:
+        """How much longer an invocation of a node takes that begins now."""
+        if node in self.hung:
+            self.hanging.add(node)
+        return self.hung.get(node, 0.0)
 
     def _check_epoch(self, place: tuple[str, str], epoch: int) -> None:
         if epoch < self._epochs[place]:
@@ -151,7 +159,7 @@ class SimulatedHandler:
         return self._misbehaviour.plan(batch.records, self._node, self._pipeline, shard_id, self._numbers[shard_id])
 
     async def _perform(self, plan: Plan, batch: Batch, invocation: int) -> None:
-        await anyio.sleep(plan.delay_s + self._sink.hung.get(self._node, 0.0))
+        await anyio.sleep(plan.delay_s + self._sink.longer_s(self._node))
 
         async def effect() -> None:
             self._sink.accept(self._node, invocation, batch, plan.written)
