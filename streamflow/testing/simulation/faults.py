@@ -55,7 +55,7 @@ KINDS: dict[str, Kind] = {
     "node.pause_asking": Kind(
         "moment", 0.2, "a worker stands still with an answer of the store on its way, for up to 1.5 lease durations"
     ),
-    "node.stop_hung": Kind("moment", 0.1, "a worker is stopped while its handlers hang, for 1 to 10 minutes"),
+    "node.stop_hung": Kind("moment", 0.2, "a worker is stopped while its handlers hang, for 1 to 10 minutes"),
     "node.renamed": Kind("restart", 0.5, "a worker comes back under another name"),
     "node.upgrade": Kind("restart", 0.5, "a worker comes back with another configuration"),
     "node.away": Kind("restart", 0.3, "a worker stays away for up to ten minutes"),

@@ -230,7 +230,9 @@ class History:
             await self.world.network.wait_carried_out(seat.node.key, store.PORT, "update")
         if not waiting.cancelled_caught:
             await self._hold(seat, seat.node.pause, rng.uniform(0.5, 1.5) * lease_s)
-            self._write_some(rng)
+            for _ in range(3):
+                self._write_some(rng)
+                await anyio.sleep(lease_s / 10)
 
     async def _stop_hung(self, seat: _Seat, rng: Random) -> None:
         """Once there is something to wait for."""

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _OWN_SHARE = 0.8
 """Of a lease duration: for as long an owner may believe in its leases. Others wait for all of it."""
-_DECIDED_S = 1.0
-"""Who stood still may do what it had decided on, when it goes on."""
+_AT_ONCE_S = 0.001
+"""Who stood still may do what it had decided on, at the moment when it goes on."""
 _ALL = ("", "")
 
 
@@ -69,6 +69,7 @@ class NothingBeyondValidity(OfFacts):
     def _late_s(self, node: str, place: tuple[str, str], at_s: float, truth: Truth) -> float:
         signs = self._signs[node]
         signed_at_s = signs.get(_ALL, signs.get(place, math.inf))
-        if at_s <= truth.nodes[node].held_until_s + _DECIDED_S:
+        life = truth.nodes[node]
+        if life.stands or at_s <= life.held_until_s + _AT_ONCE_S:
             return 0.0
         return at_s - signed_at_s - self.bounds.lease_duration_s * _OWN_SHARE
