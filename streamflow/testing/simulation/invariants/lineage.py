@@ -89,16 +89,17 @@ class StartedAfterPositions(OfFacts):
             self._shown[fact.node] = fact.shard_ids
             return None
         assert isinstance(fact, RowStored)
-        if not _starts(fact.before, fact.after) or fact.node == HAND or len(truth.pipelines) > 1:
+        row = fact.after
+        if row is None or not _starts(fact.before, row) or fact.node == HAND or len(truth.pipelines) > 1:
             return None
         for shard_id in self._shown.get(fact.node, ()):
-            course = truth.course(truth.pipelines[0], shard_id)
+            course = truth.course(row.pipeline, shard_id)
             if course is not None and course.row is None and not course.touched:
                 return f"{fact.node} stored that the stream is started before a row of {shard_id}"
         return None
 
 
-def _starts(before: Lease | None, row: Lease | None) -> bool:
-    if before is None or row is None or row.shard_id != STREAM_ROW:
+def _starts(before: Lease | None, row: Lease) -> bool:
+    if before is None or row.shard_id != STREAM_ROW:
         return False
     return (before.state.value, row.state.value) == ("awaiting_children", "active")
