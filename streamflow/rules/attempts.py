@@ -209,7 +209,7 @@ class Attempts(Generic[R]):
 
     def resume(self, discard: Discard[R]) -> None:
         """Do not give these records up after all: they come again after a pause, and as the next ones."""
-        self._jobs.append(_Job(discard.records, invoked=discard.invoke_count, unchanged=True))
+        self._jobs.append(_Job(discard.records, invoked=discard.invoke_count))
         self._actions.append(Pause(self._backoff(discard.invoke_count)))
 
     def _failed(self, job: _Job[R]) -> None:

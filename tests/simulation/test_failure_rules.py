@@ -12,6 +12,7 @@ import pytest
 from streamflow import events
 from streamflow.dead_letters import LetterQuery
 from streamflow.errors import DestinationError, EventTooLargeError
+from streamflow.failures import RecordFailure, RecordsFailedError
 from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
@@ -115,6 +116,22 @@ async def test_shard_blocks_when_more_items_fail_than_may_be_parked() -> None:
         assert poison.attempts > 10, "it is tried again and again"
         poison.keys = set()
         await world.until(lambda: {("z", 1), ("a", 1)} <= set(world.deliveries))
+
+
+async def test_a_record_for_which_there_is_no_room_comes_again_without_those_that_are_done() -> None:
+    world = World(shards=1)
+    batches: list[list[str]] = []
+
+    async def refuse(batch: Batch) -> None:
+        batches.append([str(record.keys["id"]) for record in batch])
+        failures = [RecordFailure(record, "refused", "") for record in batch if record.keys["id"] in {"x", "y", "z"}]
+        if failures:
+            raise RecordsFailedError(failures)
+
+    world.write("x", "y", "a", "z")
+    async with world.working(refuse, parked_keys_max=2, **PARK):
+        await world.until(lambda: len(batches) == 3)
+    assert batches == [["x", "y", "a", "z"], ["z"], ["z"]]
 
 
 async def test_parking_waits_for_the_store() -> None:

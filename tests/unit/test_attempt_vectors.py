@@ -291,7 +291,7 @@ def test_set_aside_takes_an_item_out_of_all_batches_to_come() -> None:
     assert attempts.next(0.0) is None
 
 
-def test_batch_that_is_not_given_up_after_all_comes_next_and_unchanged() -> None:
+def test_batch_that_is_not_given_up_after_all_comes_next() -> None:
     rules: AttemptRules[int] = AttemptRules(retries_max=0, bisect=True, created_at_s=lambda _: 0.0)
     attempts = Attempts([1, 2], rules, doubling)
     assert attempts.next(0.0) == Invoke(records=[1, 2], attempt=1, unchanged=False)
@@ -304,7 +304,7 @@ def test_batch_that_is_not_given_up_after_all_comes_next_and_unchanged() -> None
         assert discard == Discard(records=[1], condition="RetryAttemptsExhausted", invoke_count=count)
         attempts.resume(discard)
         assert attempts.next(0.0) == Pause(delay_s)
-        assert attempts.next(0.0) == Invoke(records=[1], attempt=count + 1, unchanged=True)
+        assert attempts.next(0.0) == Invoke(records=[1], attempt=count + 1, unchanged=False)
     attempts.invoked(Succeeded())
     assert attempts.next(0.0) == Settle([1])
     assert attempts.next(0.0) == Invoke(records=[2], attempt=1, unchanged=False)
