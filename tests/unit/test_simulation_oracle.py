@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import orjson
 import pytest
 
 from streamflow import events
-from streamflow.leases import STREAM_ROW, WORKERS, Gap, Lease, LeaseState
+from streamflow.leases import STREAM_ROW, WORKERS, Gap, Lease, LeaseState, WindowState
 from streamflow.positions import SHARD_END, TRIM_HORIZON, Position
 from streamflow.testing.simulation import facts
 from streamflow.testing.simulation.invariants import all_invariants
@@ -29,6 +30,7 @@ class History:
     """Tells an oracle facts of pipeline `p`, shards `s1` and its child `s2`, and workers `w1` and `w2`."""
 
     bounds: Bounds = field(default_factory=Bounds)
+    terms: facts.Terms = field(default_factory=facts.Terms)
     at_s: float = 0.0
     transactional: bool = False
     rows: dict[str, Lease] = field(default_factory=dict)
@@ -40,7 +42,7 @@ class History:
         )
         self.tell(facts.Promised(pipeline="p"))
         for node in ("w1", "w2"):
-            self.tell(facts.NodeStarted(node=node, worker_id=node))
+            self.tell(facts.NodeStarted(node=node, worker_id=node, terms=self.terms))
         self.tell(facts.ShardMade(shard_id="s1"))
         self.tell(facts.ShardMade(shard_id="s2", parents=("s1",)))
 
@@ -106,9 +108,9 @@ class History:
         self.tell(facts.Called(node=node, operation="GetRecords", shard_id=shard_id, **values))
 
 
-def begun(**bounds: Any) -> History:
+def begun(terms: facts.Terms | None = None, **bounds: Any) -> History:
     """Three records, and `w1` at work."""
-    history = History(Bounds(**bounds))
+    history = History(Bounds(**bounds), terms or facts.Terms())
     history.make(1, 2, 3)
     history.take()
     return history
@@ -280,7 +282,7 @@ def a_zombie(wrong: bool) -> History:
 def an_epoch_of_two(wrong: bool) -> History:
     """V5: two workers dispatch in one epoch."""
     history = begun()
-    history.invoke(1)
+    history.deliver(1)
     history.invoke(2, node="w2" if wrong else "w1")
     return history
 
@@ -457,8 +459,16 @@ def starving(wrong: bool) -> History:
 
 def too_much_in_hand(wrong: bool) -> History:
     """V9."""
-    history = begun(buffer_bytes_max=1_000, page_bytes_max=1_000)
-    history.tell(facts.Sampled(node="w1", buffered_bytes=10_000_000 if wrong else 1_500, shards=1))
+    history = begun(buffer_bytes_max=1_000)
+    history.event(page(2, bytes=600))
+    history.tell(facts.Sampled(node="w1", buffered_bytes=2_100 if wrong else 1_900, shards=1))
+    return history
+
+
+def read_although_full(wrong: bool) -> History:
+    """V9: a page is read for a shard that has more in hand than it may."""
+    history = begun(facts.Terms(buffer_bytes_max=1_000))
+    history.event(page(1, bytes=500, buffered_bytes=1_800 if wrong else 1_600))
     return history
 
 
@@ -499,9 +509,12 @@ def still_an_owner(wrong: bool) -> History:
     return history
 
 
+_NEVER_AGAIN = facts.Terms(retries_max=0)
+
+
 def given_up_without_a_failure(wrong: bool) -> History:
     """V11."""
-    history = begun()
+    history = begun(_NEVER_AGAIN)
     history.fail(*(() if wrong else (1,)))
     history.letter(1)
     return history
@@ -509,7 +522,7 @@ def given_up_without_a_failure(wrong: bool) -> History:
 
 def given_up_in_company(wrong: bool) -> History:
     """V11: batches are halved, and the record never failed alone."""
-    history = begun(bisect=True, halves=True)
+    history = begun(facts.Terms(retries_max=0, halves=True), bisect=True)
     history.fail(1, 2)
     if not wrong:
         history.fail(1)
@@ -519,7 +532,7 @@ def given_up_in_company(wrong: bool) -> History:
 
 def given_up_changed(wrong: bool) -> History:
     """V11: the letter is not what the service has."""
-    history = begun()
+    history = begun(_NEVER_AGAIN)
     history.fail(1)
     history.letter(1, body=b"else" if wrong else b"body 1")
     return history
@@ -527,7 +540,7 @@ def given_up_changed(wrong: bool) -> History:
 
 def delivered_while_parked(wrong: bool) -> History:
     """V11: a later change of an item that is set aside."""
-    history = begun()
+    history = begun(_NEVER_AGAIN)
     history.fail(1)
     history.letter(1, drawer="parked")
     history.letter(2, drawer="parked", reason="KeyParked")
@@ -540,11 +553,140 @@ def delivered_while_parked(wrong: bool) -> History:
     return history
 
 
-def tried_for_ever(wrong: bool) -> History:
-    """V12."""
-    history = begun(retries_max=2, bisect=True, halves=True, batch_size=4)
-    for _ in range(6 if wrong else 5):
+def delivered_by_who_parked(wrong: bool) -> History:
+    """V11: the owner that has set an item aside delivers its next change."""
+    history = begun(facts.Terms(retries_max=0, halves=True, parks_max=9))
+    history.fail(1)
+    history.letter(1, drawer="parked")
+    if wrong:
+        history.deliver(2)
+    else:
+        history.letter(2, drawer="parked", reason="KeyParked")
+    return history
+
+
+def tried_once_more(wrong: bool) -> History:
+    """V12: a batch, with two retries of its own behind the record that was done."""
+    history = begun(facts.Terms(retries_max=2))
+    history.fail(1, 2, 3, done=(1,))
+    for _ in range(4 if wrong else 3):
+        history.fail(2, 3)
+    return history
+
+
+def halves_tried_once_more(wrong: bool) -> History:
+    """V12: a half has as many retries as the whole, and a split costs none."""
+    history = begun(facts.Terms(retries_max=1, halves=True))
+    history.fail(1, 2, 3)
+    history.fail(2, 3)
+    for _ in range(3 if wrong else 2):
+        history.fail(3)
+    return history
+
+
+def tried_although_refused(wrong: bool) -> History:
+    """V12: a record that is never to be taken, and one that waits for it."""
+    history = begun(facts.Terms(retries_max=1))
+    history.tell(facts.Returned(**history.invoke(1, 2, 3), done=(1,), named=True, refused=(2,), waiting=(3,)))
+    history.letter(2, reason="RecordRefused")
+    history.fail(3)
+    history.fail(*((2, 3) if wrong else (3,)))
+    return history
+
+
+def given_up_too_early(wrong: bool) -> History:
+    """V12: a sink that is busy takes no retry."""
+    history = begun(facts.Terms(retries_max=1))
+    history.fail(1)
+    history.tell(facts.Returned(**history.invoke(1), counted=False))
+    if not wrong:
         history.fail(1)
+    history.letter(1)
+    return history
+
+
+def given_up_too_young(wrong: bool) -> History:
+    """V12: by a clock that is ten seconds ahead."""
+    history = begun(facts.Terms(age_max_s=60.0))
+    history.tell(facts.ClockJumped(node="w1", ahead_s=10.0))
+    history.at_s = 40.0 if wrong else 49.5
+    history.letter(1, reason="RecordAgeExceeded")
+    return history
+
+
+def two_at_once(wrong: bool) -> History:
+    """V2: two changes of an item are in two handlers."""
+    history = begun(facts.Terms(lanes=2))
+    place = history.invoke(1)
+    if not wrong:
+        history.tell(facts.Returned(**place, done=(1,)))
+    history.invoke(2)
+    return history
+
+
+def too_many_handlers(wrong: bool) -> History:
+    """V2: more than there are lanes."""
+    history = begun(facts.Terms(lanes=2))
+    history.make(4, 5, key="another")
+    history.make(6, key="a third")
+    history.invoke(1, 2)
+    history.invoke(4, 5)
+    if wrong:
+        history.invoke(6)
+    return history
+
+
+def deaf_to_the_fence(wrong: bool) -> History:
+    """V5: the sink has told of a newer owner."""
+    history = begun()
+    history.tell(facts.Returned(**history.invoke(1), fenced=True))
+    if not wrong:
+        history.take("w2")
+    history.invoke(1, node="w1" if wrong else "w2")
+    return history
+
+
+def let_go_in_the_middle(wrong: bool) -> History:
+    """V5: the thread of a handler is at work, and its lease is let go."""
+    history = begun()
+    place = history.invoke(1)
+    if not wrong:
+        history.tell(facts.Returned(**place))
+    history.store(owner=None)
+    return history
+
+
+def _window(*numbers: int, start_s: int = 0, final: bool = False) -> facts.WindowSeen:
+    return facts.WindowSeen(start_s=start_s, numbers=numbers, final=final)
+
+
+def _state(*numbers: int) -> WindowState:
+    return WindowState(0, 10, orjson.dumps({"numbers": [str(number) for number in numbers]}))
+
+
+def stored_without_its_window(wrong: bool) -> History:
+    """V3: the next owner would not know what the window has had."""
+    history = begun()
+    history.tell(facts.Returned(**history.invoke(1, 2), done=(1, 2), window=_window(1, 2)))
+    history.checkpoint(2, window=_state(1) if wrong else _state(1, 2))
+    return history
+
+
+def another_state_handed_on(wrong: bool) -> History:
+    """V3: what the handler gets is not what was stored for it."""
+    history = begun()
+    history.tell(facts.Returned(**history.invoke(1, 2), done=(1, 2), window=_window(1, 2)))
+    history.checkpoint(2, window=_state(1, 2))
+    history.take("w2")
+    seen = _window(2) if wrong else _window(1, 2)
+    place: dict[str, Any] = {
+        "node": "w2",
+        "invocation": 9,
+        "pipeline": "p",
+        "shard_id": "s1",
+        "epoch": history.rows["s1"].epoch,
+    }
+    history.tell(facts.Invoked(**place, numbers=(3,), window=seen))
     return history
 
 
@@ -589,6 +731,7 @@ def flattering_lag(wrong: bool) -> History:
     """V13: the gauge shows less than the age of what is not read."""
     history = begun()
     history.poll(records=1, last=1)
+    history.event(page(1))
     history.at_s = 100.0
     history.tell(facts.Sampled(node="w1", ages_s={("p", "s1"): 5.0 if wrong else 99.0}))
     return history
@@ -686,9 +829,13 @@ CASES: list[tuple[str, Callable[[bool], History]]] = [
     ("V8", starving), ("V9", too_much_in_hand), ("V9", too_many_tasks),
     ("V10", slow_stop), ("V10", still_at_work), ("V10", still_an_owner),
     ("V11", given_up_without_a_failure), ("V11", given_up_in_company), ("V11", given_up_changed),
-    ("V11", delivered_while_parked), ("V12", tried_for_ever), ("V13", counted_wrongly), ("V13", told_as_delivered),
+    ("V11", delivered_while_parked), ("V13", counted_wrongly), ("V13", told_as_delivered),
     ("V13", flattering_lag), ("V14", never_done), ("V14", restless), ("V14", unequal), ("V15", hurried),
     ("V15", listing_storm), ("V16", leaking), ("V16", leaking_by_event), ("V17", left_behind), ("V17", unheard),
+    ("V2", two_at_once), ("V2", too_many_handlers), ("V3", stored_without_its_window), ("V3", another_state_handed_on),
+    ("V5", deaf_to_the_fence), ("V5", let_go_in_the_middle), ("V9", read_although_full), ("V11", delivered_by_who_parked),
+    ("V12", tried_once_more), ("V12", halves_tried_once_more), ("V12", tried_although_refused),
+    ("V12", given_up_too_early), ("V12", given_up_too_young),
 ]  # fmt: skip
 
 

@@ -132,11 +132,13 @@ def _no_collection() -> Iterator[None]:
     """What is collected calls finalizers: at a moment that depends on all that was allocated before."""
     enabled = gc.isenabled()
     gc.collect()
+    gc.freeze()  # the collection at the end need not look at what was there before
     gc.disable()
     try:
         yield
     finally:
         gc.collect()
+        gc.unfreeze()
         if enabled:
             gc.enable()
 

@@ -122,6 +122,14 @@ class LettersStored(msgspec.Struct, frozen=True, kw_only=True):
 # --- the handler -----------------------------------------------------------------------------------------------------
 
 
+class WindowSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """The tumbling window that a handler was given; `numbers` are the records that its state knows of."""
+
+    start_s: int
+    numbers: tuple[int, ...] = ()
+    final: bool = False
+
+
 class Invoked(msgspec.Struct, frozen=True, kw_only=True):
     """The handler was called, in an invocation with a number of its own."""
 
@@ -131,6 +139,7 @@ class Invoked(msgspec.Struct, frozen=True, kw_only=True):
     shard_id: str
     epoch: int
     numbers: tuple[int, ...]
+    window: WindowSeen | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,7 +156,10 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Returned(msgspec.Struct, frozen=True, kw_only=True):
-    """The invocation is over; the handler says that it is done with `done`. `counted` is false where it was merely busy."""
+    """The invocation is over; the handler says that it is done with `done`. `counted` is false where it was merely busy.
+
+    A handler that was cancelled and goes on in a thread of its own returns when the thread has ended.
+    """
 
     node: str
     invocation: int
@@ -159,14 +171,49 @@ class Returned(msgspec.Struct, frozen=True, kw_only=True):
     counted: bool = True
     named: bool = False
     """The handler says of each record whether it is done."""
+    refused: tuple[int, ...] = ()
+    """Of these, that they will never be taken."""
+    waiting: tuple[int, ...] = ()
+    """Of these, that they were not tried."""
+    fenced: bool = False
+    """The sink has seen a newer owner."""
+    window: WindowSeen | None = None
+    """As `Invoked` has it."""
 
 
 # --- the nodes -------------------------------------------------------------------------------------------------------
 
 
+class Terms(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pipelines of one node promise of handlers that fail, and of memory; -1 and None are no bound."""
+
+    retries_max: int = -1
+    halves: bool = False
+    """Batches that fail are halved."""
+    refusals: bool = True
+    """A record that the sink refuses is given up without a retry."""
+    parks_max: int = 0
+    """So many items are parked instead of given up; 0: none."""
+    age_max_s: float | None = None
+    lanes: int = 1
+    buffer_bytes_max: int = 1 << 30
+    """For one shard."""
+
+
 class NodeStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """`ahead_s` is how far its wall clock is ahead of the service's."""
+
     node: str
     worker_id: str
+    terms: Terms = Terms()
+    ahead_s: float = 0.0
+
+
+class ClockJumped(msgspec.Struct, frozen=True, kw_only=True):
+    """The wall clock of a node was set, and is so far ahead of the service's now."""
+
+    node: str
+    ahead_s: float
 
 
 class NodeCrashed(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,6 +318,7 @@ Fact: TypeAlias = (
     | Accepted
     | Returned
     | NodeStarted
+    | ClockJumped
     | NodeCrashed
     | NodeStands
     | NodeHeld

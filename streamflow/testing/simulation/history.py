@@ -17,6 +17,7 @@ from streamflow.errors import StreamflowError
 from streamflow.testing.simulation import store, streams
 from streamflow.testing.simulation.clocks import NodeClock
 from streamflow.testing.simulation.facts import (
+    ClockJumped,
     Converged,
     LoopComplained,
     NodeCrashed,
@@ -44,6 +45,7 @@ _CONVERGED_WITHIN_S = 1_800.0
 """Children may be listed five minutes late, a handler may have hung for ten, and a pause between attempts is a minute."""
 _IN_THE_MIDDLE_WITHIN_S = 20.0
 """There is something to do by then, or a worker is stopped that has nothing to do."""
+_LONG_KEY = 300
 _PORTS = (store.PORT, streams.PORT)
 
 
@@ -246,7 +248,10 @@ class History:
             await self._stop(seat, rng, now_after_s=None)
 
     async def _jump(self, seat: _Seat, rng: Random) -> None:
-        seat.node.jump_clock(rng.uniform(-3_600.0, 3_600.0))
+        node, world = seat.node, self.world
+        node.jump_clock(rng.uniform(-3_600.0, 3_600.0))
+        if node.key in world.oracle.truth.nodes:
+            world.tell(ClockJumped(node=node.key, ahead_s=node.clock.wall() - world.controls.tables.now()))
 
     def _strike_links(self, seat: _Seat, strikes: TaskGroup) -> None:
         faults, network, node = self.world.faults, self.world.network, seat.node
@@ -276,7 +281,8 @@ class History:
 
     def _write_some(self, rng: Random, count: int = 5) -> None:
         for number in rng.choices(range(self.world.setup.scale.keys), k=count):
-            self.world.change(f"k{number}", rng)
+            # Some are longer than what lanes remember.
+            self.world.change(f"k{number}" + "." * (_LONG_KEY * (number % 4 == 3)), rng)
 
     # -- quiet ----------------------------------------------------------------------------------------------------------
 

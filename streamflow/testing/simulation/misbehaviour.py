@@ -34,7 +34,8 @@ class PoisonError(Exception):
 class Plan:
     """Wait for `delay_s`, write `written`, then raise `error` or return `returned`.
 
-    `counted` is false where the pipeline must not count the invocation as an attempt.
+    `counted` is false where the pipeline must not count the invocation as an attempt; `failures` are what the error says of
+    single records, where that is no nonsense.
     """
 
     written: Sequence[Record] = ()
@@ -42,6 +43,11 @@ class Plan:
     error: Exception | None = None
     returned: object = None
     counted: bool = True
+    failures: Sequence[RecordFailure] = ()
+
+    def numbers(self, kind: str) -> tuple[int, ...]:
+        """Sequence numbers of the records that have failed in this way."""
+        return tuple([int(failure.record.sequence_number) for failure in self.failures if failure.kind == kind])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +107,8 @@ class Misbehaviour:
             else:
                 written.append(record)
         rng.shuffle(failures)
-        return Plan(
-            written=written, error=RecordsFailedError(failures, retry_after_s=rng.choice([None, *_RETRY_AFTER_S]))
-        )
+        error = RecordsFailedError(failures, retry_after_s=rng.choice([None, *_RETRY_AFTER_S]))
+        return Plan(written=written, error=error, failures=failures)
 
 
 def _nonsense(records: Sequence[Record], rng: Random) -> Plan:

@@ -33,18 +33,11 @@ class Violation:
 class Bounds:
     """What the invariants hold the workers to; where lives differ in their options, the larger one."""
 
-    batch_size: int = 100
     lanes: int = 1
-    retries_max: int = -1
     bisect: bool = False
     """Batches that fail are halved, in every version."""
-    halves: bool = False
-    """In one of them."""
     steals: bool = False
     """Leases are taken from owners that live, which hear of it when they renew: as workers of the KCL 2.x do."""
-    ages: bool = False
-    """Records may be given up for their age."""
-    parks: bool = False
     lease_duration_s: float = 10.0
     drain_timeout_s: float = 25.0
     store_deadline_s: float = 5.0
@@ -53,7 +46,6 @@ class Bounds:
     """The longest pause between two polls of a shard that can be read."""
     poll_interval_s: float = 0.25
     buffer_bytes_max: int = 1 << 28
-    page_bytes_max: int = 1 << 20
     canaries: tuple[str, ...] = ()
     """Texts in records and credentials that must never be seen outside."""
 

@@ -51,8 +51,9 @@ if TYPE_CHECKING:
 
 WORLD = "yours"
 """What an outcome calls this world."""
+_OF_HANDLERS = frozenset({"delay", "sink", "fence", "cancelled", "item", "destination"})
 ABSENT = (
-    *(name for name, kind in KINDS.items() if kind.site in {"delay", "sink", "item", "destination"}),
+    *(name for name, kind in KINDS.items() if kind.site in _OF_HANDLERS),
     "node.upgrade",
     "node.stop_hung",
 )
@@ -255,19 +256,18 @@ class Rehearsal(World):
             "numbers": numbers_of(batch.records),
         }
         self.tell(Invoked(**about))
-        done: tuple[int, ...] = ()
-        counted = True
+        says: dict[str, Any] = {}
         try:
             await call_next(batch)
-            done = numbers_of(batch.records)
+            says = {"done": about["numbers"]}
         except Exception as error:
-            done, counted = numbers_of(_done(batch, error)), not isinstance(error, SinkBusyError)
+            says = _said(batch, error)
             self.raised[f"{type(error).__name__} at {code_line(error)}"] += 1
             raise
         finally:
-            if done:
+            if done := says.get("done"):
                 self.tell(Accepted(**{**about, "numbers": done}))
-            self.tell(Returned(**about, done=done, counted=counted))
+            self.tell(Returned(**about, **says))
 
     # -- what came of it --------------------------------------------------------------------------------------------------
 
@@ -301,16 +301,21 @@ class Rehearsal(World):
         return Record(msgspec.Raw(body), shard, self.pipeline.numbers)
 
 
-def _done(batch: Batch, error: Exception) -> Sequence[Record]:
-    """What a handler says is done that raises."""
+def _said(batch: Batch, error: Exception) -> dict[str, Any]:
+    """What a handler says that raises, as `Returned` has it."""
     records = batch.records
     if isinstance(error, RecordsFailedError):
-        failed = {id(failure.record) for failure in error.failures}
-        known = failed <= set(map(id, records))
-        return [record for record in records if id(record) not in failed] if failed and known else ()
+        kinds = {id(failure.record): failure.kind for failure in error.failures}
+        if not kinds or not kinds.keys() <= set(map(id, records)):
+            return {}
+        named = {
+            kind: numbers_of([record for record in records if kinds.get(id(record), "done") == kind])
+            for kind in ("done", "refused", "waiting")
+        }
+        return {**named, "named": True}
     if isinstance(error, PartialFailure):
         numbers = [record.sequence_number for record in records]
         failed_numbers = set(error.sequence_numbers)
         if failed_numbers and failed_numbers <= set(numbers):
-            return records[: min(map(numbers.index, failed_numbers))]
-    return ()
+            return {"done": numbers_of(records[: min(map(numbers.index, failed_numbers))])}
+    return {"counted": not isinstance(error, SinkBusyError)}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from streamflow.clock import thread_monotonic
+from streamflow.testing.failpoints import armed
 from streamflow.testing.simulation.determinism import deterministic
 from streamflow.testing.simulation.draws import Draws
 from streamflow.testing.simulation.faults import KINDS, Faults
@@ -96,7 +97,8 @@ def simulate_world(
     async def live() -> None:
         run.world = world = make(loop, draws, faults)
         loop.set_exception_handler(lambda _, context: world.note_complaint(context))
-        await History(world).run()
+        with armed(world.dawdle):
+            await History(world).run()
         run.violations += world.concluded()
 
     with deterministic() as repeatability, told_logs(run.note_line):

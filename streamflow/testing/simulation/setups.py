@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from streamflow.leases import LeaseLayout
 from streamflow.rules.pacing import PollPace
+from streamflow.testing.simulation.facts import Terms
 from streamflow.testing.simulation.oracle import Bounds
 from streamflow.testing.simulation.rows import PROFILES, Profile
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from random import Random
 
     from streamflow.testing.simulation.draws import Draws
@@ -75,33 +77,39 @@ class Setup:
     def filtered(self) -> bool:
         return bool(self.versions[0].get("filters"))
 
+    def terms(self, version: Mapping[str, Any]) -> Terms:
+        """What a worker of this version promises."""
+        blocks, parks = version["on_poison"] == "block", version["on_poison"] == "park_key"
+        age_max_s = version["maximum_record_age_s"]
+        return Terms(
+            retries_max=-1 if blocks else version["maximum_retry_attempts"],
+            halves=_halves(version),
+            refusals=not blocks,
+            parks_max=version.get("parked_keys_max", 1_000) if parks else 0,
+            age_max_s=None if age_max_s == -1 else age_max_s,
+            lanes=version["parallelization_factor"],
+            buffer_bytes_max=version["buffer_bytes_max"],
+        )
+
     def bounds(self) -> Bounds:
         """What the oracle may hold workers of any version to."""
         versions = self.versions
-        retries = [-1 if version["on_poison"] == "block" else version["maximum_retry_attempts"] for version in versions]
         paces = [_pace(version) for version in versions]
-        pages = 1 << 20
         return Bounds(
-            batch_size=max(version["batch_size"] for version in versions),
             lanes=max(version["parallelization_factor"] for version in versions),
-            retries_max=-1 if -1 in retries else max(retries),
             bisect=all(_halves(version) for version in versions),
-            halves=any(_halves(version) for version in versions),
             steals=self.layout is LeaseLayout.KCL_SHARED,
-            ages=any(version["maximum_record_age_s"] != -1 for version in versions),
-            parks=any(version["on_poison"] == "park_key" for version in versions),
             lease_duration_s=self.lease_duration_s,
             drain_timeout_s=self.drain_timeout_s,
             checkpoint_interval_s=max(version["checkpoint_interval_s"] for version in versions),
             idle_poll_s=max(pace.idle_pause_s(shards=4 * self.scale.shards, phase=1.0) for pace in paces),
             poll_interval_s=min(pace.interval_s for pace in paces),
             buffer_bytes_max=self.worker_buffer_bytes_max,
-            page_bytes_max=self.tables.get("page_bytes_max", pages),
             canaries=(CANARY,),
         )
 
 
-def _halves(version: dict[str, Any]) -> bool:
+def _halves(version: Mapping[str, Any]) -> bool:
     return bool(version["bisect_batch_on_function_error"]) or version["on_poison"] == "park_key"
 
 
@@ -135,17 +143,17 @@ def drawn(scale: Scale, draws: Draws) -> Setup:
         versions=(first, second),
         branches=rng.choice([(), (), (), ("a", "b")]),
         lease_duration_s=rng.choice([10.0, 10.0, 4.0, 30.0]),
-        drain_timeout_s=rng.choice([25.0, 25.0, 5.0]),
+        drain_timeout_s=rng.choice([25.0, 5.0, 1.0]),
         audit_interval_s=rng.choice([600.0, 60.0]),
         worker_buffer_bytes_max=rng.choice([1 << 28, 1 << 20, 4_000]),
         tables={
             "children_delay_s": rng.choice([0.0, 0.0, 2.0, 15.0]),
             "page_size": rng.choice([2, 100, 100]),
-            "page_bytes_max": rng.choice([1 << 20, 1 << 20, 2_000]),
+            "page_bytes_max": rng.choice([1 << 20, 2_000]),
             "shard_filter": rng.choice([True, True, False]),
         },
         gives_up_to=rng.choice(["letters", "letters", "elsewhere", "both"]),
-        writes_per_s=rng.choice([0.02, 0.1, 0.1, 0.5, 2.0]),
+        writes_per_s=rng.choice([0.02, 0.1, 0.5, 0.5, 2.0]),
     )
     return _calm(setup, rng) if rng.random() < scale.calm else setup
 
@@ -175,13 +183,14 @@ def _version(rng: Random) -> dict[str, Any]:
         "batch_size": rng.choice([1, 3, 10, 100, 100]),
         "maximum_batching_window_s": rng.choice([0, 0, 0, 1, 20]),
         "parallelization_factor": rng.choice([1, 1, 2, 4]),
-        "maximum_retry_attempts": rng.choice([-1, -1, 0, 2, 5]),
+        "maximum_retry_attempts": rng.choice([-1, 0, 1, 2, 4]),
         "maximum_record_age_s": rng.choice([-1, -1, -1, 60, 600]),
         "bisect_batch_on_function_error": rng.choice([False, True]),
-        "tumbling_window_s": rng.choice([0, 0, 0, 0, 10]),
+        "tumbling_window_s": rng.choice([0, 0, 0, 5, 20]),
         "filters": rng.choice([(), (), (_FILTER,)]),
         "on_poison": rng.choice(["dead_letter", "dead_letter", "park_key", "block"]),
-        "handler_timeout_s": rng.choice([None, 5.0, 60.0]),
+        "parked_keys_max": rng.choice([1_000, 1_000, 2]),
+        "handler_timeout_s": rng.choice([None, None, 5.0, 60.0]),
         "checkpoint_interval_s": rng.choice([0, 1, 1, 10]),
         "starting_position": rng.choice(["TRIM_HORIZON", "TRIM_HORIZON", "LATEST"]),
         "poll_interval_s": rng.choice([0.25, 0.25, 1.0]),

@@ -7,15 +7,17 @@ the same step as the data, and a handler of it is the `fence` of its flow.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import anyio
+from anyio import get_cancelled_exc_class
 
 from streamflow.errors import FencedError, PartialFailure
 from streamflow.failures import RecordsFailedError
-from streamflow.testing.simulation.facts import Accepted, Invoked, Returned
+from streamflow.testing.simulation.facts import Accepted, Invoked, Returned, WindowSeen
 from streamflow.testing.simulation.misbehaviour import Misbehaviour, Plan, PoisonError
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 PORT = "sink"
 """What the network calls the way to the target."""
+_GOES_ON_S = (1.0, 120.0)
 Kind: TypeAlias = Literal["plain", "fenced", "transactional"]
 
 
@@ -58,6 +61,8 @@ class SimulatedSink:
         place = batch.pipeline, batch.shard.shard_id
         # A batch of epoch 0 is none of a shard's owner: letters that are delivered again.
         if self.kind != "plain" and batch.epoch:
+            if self.faults.strikes("sink.seen_newer", node, invocation, self._epochs[place]):
+                self._epochs[place] = max(batch.epoch + 1, self._epochs[place])
             self._check_epoch(place, batch.epoch)
         if self.kind == "transactional" and batch.epoch and records:
             stored = self._stored.get(place)
@@ -113,11 +118,23 @@ class SimulatedHandler:
     """A handler for one node and pipeline, to be called with batches; a `TransactionalWriter` of a transactional target.
 
     What it says is done is in the target, and no change of an item overtakes an earlier one. How it fails is drawn for each
-    invocation; which items are poison is drawn for each item.
+    invocation; which items are poison is drawn for each item. In the state of a tumbling window it keeps the numbers of the
+    records that it has written. `in_thread`: cancelled, it may be at work for longer than its caller.
     """
 
-    def __init__(self, sink: SimulatedSink, *, pipeline: str, network: Network, node: str, faults: Faults) -> None:
+    def __init__(
+        self,
+        sink: SimulatedSink,
+        *,
+        pipeline: str,
+        network: Network,
+        node: str,
+        faults: Faults,
+        in_thread: bool = False,
+    ) -> None:
         self._sink = sink
+        self._faults = faults
+        self._in_thread = in_thread
         self._pipeline = pipeline
         self._network = network
         self._node = node
@@ -127,26 +144,32 @@ class SimulatedHandler:
     async def __call__(self, batch: Batch, /) -> None:
         """Raises what the plan for this invocation says, or the network; what is returned means nothing."""
         self._sink.invocations += 1
-        invocation = self._sink.invocations
-        invoked = Invoked(
-            node=self._node,
-            invocation=invocation,
-            pipeline=batch.pipeline,
-            shard_id=batch.shard.shard_id,
-            epoch=batch.epoch,
-            numbers=numbers_of(batch.records),
-        )
-        self._sink.tell(invoked)
-        plan, done = self._plan(batch), False
+        about: dict[str, Any] = {
+            "node": self._node,
+            "invocation": self._sink.invocations,
+            "pipeline": batch.pipeline,
+            "shard_id": batch.shard.shard_id,
+            "epoch": batch.epoch,
+            "numbers": numbers_of(batch.records),
+        }
+        self._sink.tell(Invoked(**about, window=window_seen(batch)))
+        plan = self._plan(batch)
+        says: dict[str, Any] = {"counted": plan.counted}
+        goes_on_s = 0.0
         try:
-            await self._perform(plan, batch, invocation)
-            done = True
+            await self._perform(plan, batch, about["invocation"])
+            says |= _done(plan, batch)
         except (PartialFailure, RecordsFailedError):
-            done = True
+            says |= _done(plan, batch)
+            raise
+        except FencedError:
+            says["fenced"] = True
+            raise
+        except get_cancelled_exc_class():
+            goes_on_s = self._goes_on_s(about["invocation"])
             raise
         finally:
-            named = done and isinstance(plan.error, RecordsFailedError)
-            self._sink.tell(_returned(invoked, plan.written if done else (), counted=plan.counted, named=named))
+            self._tell_later(goes_on_s, Returned(**about, **says))
         return cast("None", plan.returned)
 
     write = __call__
@@ -158,12 +181,28 @@ class SimulatedHandler:
             return Plan(error=PoisonError("one of these records is poison"))
         return self._misbehaviour.plan(batch.records, self._node, self._pipeline, shard_id, self._numbers[shard_id])
 
+    def _goes_on_s(self, invocation: int) -> float:
+        """For how long a handler that is cancelled is still at work, in a thread of its own."""
+        address = self._node, invocation
+        if not self._in_thread or not self._faults.strikes("sink.goes_on", *address):
+            return 0.0
+        return self._faults.rng("sink.goes_on", *address).uniform(*_GOES_ON_S)
+
+    def _tell_later(self, delay_s: float, fact: Fact) -> None:
+        if delay_s:
+            asyncio.get_running_loop().call_later(delay_s, self._sink.tell, fact)
+        else:
+            self._sink.tell(fact)
+
     async def _perform(self, plan: Plan, batch: Batch, invocation: int) -> None:
         await anyio.sleep(plan.delay_s + self._sink.longer_s(self._node))
 
         async def effect() -> None:
             self._sink.accept(self._node, invocation, batch, plan.written)
 
+        if batch.window is not None and not batch.window.is_final:
+            known = batch.window.state.get("numbers", [])
+            batch.window.state["numbers"] = [*known, *map(str, numbers_of(plan.written))]
         if plan.written:
             await self._network.call(self._node, PORT, "write", effect, failed=ConnectionError, unknown=TimeoutError)
         if plan.error is not None:
@@ -191,15 +230,25 @@ def numbers_of(records: Sequence[Record]) -> tuple[int, ...]:
     return tuple([int(record.sequence_number) for record in records])
 
 
-def _returned(invoked: Invoked, done: Sequence[Record], *, counted: bool, named: bool) -> Returned:
-    return Returned(
-        node=invoked.node,
-        invocation=invoked.invocation,
-        pipeline=invoked.pipeline,
-        shard_id=invoked.shard_id,
-        epoch=invoked.epoch,
-        numbers=invoked.numbers,
-        done=numbers_of(done),
-        counted=counted,
-        named=named,
-    )
+def window_seen(batch: Batch) -> WindowSeen | None:
+    """The window of a batch, with what this module's handlers keep in its state."""
+    window = batch.window
+    if window is None:
+        return None
+    numbers = tuple([int(number) for number in window.state.get("numbers", ())])
+    return WindowSeen(start_s=window.start_s, numbers=numbers, final=window.is_final)
+
+
+def _done(plan: Plan, batch: Batch) -> dict[str, Any]:
+    """What the handler says that has written what it could."""
+    if isinstance(plan.error, PartialFailure) and not plan.written:
+        return {}
+    if isinstance(plan.error, RecordsFailedError) and not plan.failures:
+        return {}
+    return {
+        "done": numbers_of(plan.written),
+        "named": bool(plan.failures),
+        "refused": plan.numbers("refused"),
+        "waiting": plan.numbers("waiting"),
+        "window": window_seen(batch),
+    }

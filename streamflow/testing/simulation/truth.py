@@ -30,6 +30,7 @@ from streamflow.testing.simulation.facts import (
     Shown,
     StopAsked,
     StoreRolledBack,
+    Terms,
     Told,
 )
 
@@ -128,6 +129,7 @@ class Life:
     """One node."""
 
     worker_id: str
+    terms: Terms = field(default_factory=Terms)
     stop_asked_at_s: float | None = None
     ended: str = ""
     """`crashed`, `stopped`, or empty while it lives."""
@@ -204,8 +206,8 @@ class Truth:
                 self._note_never_begun(shard)
             case ShardGone(shard_id=shard_id):
                 self.shards[shard_id].gone, self.shards[shard_id].gone_through = True, math.inf
-            case NodeStarted(node=node, worker_id=worker_id):
-                self.nodes[node] = Life(worker_id=worker_id)
+            case NodeStarted(node=node, worker_id=worker_id, terms=terms):
+                self.nodes[node] = Life(worker_id=worker_id, terms=terms)
             case NodeCrashed(node=node):
                 self.nodes[node].ended, self.nodes[node].ended_at_s = "crashed", self.now_s
             case NodeStands(node=node):

@@ -13,6 +13,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import anyio
+
 from streamflow import events
 from streamflow.destinations.letters import LettersDestination
 from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
@@ -20,6 +22,7 @@ from streamflow.engine.lease_loop import DistantStore
 from streamflow.engine.read_ahead import ReadAhead
 from streamflow.engine.worker import Worker
 from streamflow.errors import leading_error
+from streamflow.failpoints import NAMES
 from streamflow.middleware.chain import compose
 from streamflow.observe.balance import Balances
 from streamflow.observe.logs import EventLog
@@ -69,6 +72,10 @@ if TYPE_CHECKING:
     from streamflow.testing.simulation.oracle import Violation
     from streamflow.testing.simulation.setups import Setup
     from streamflow.testing.simulation.truth import Course
+
+
+_POINTS_ARMED = 0.25
+"""At so many of the failpoints a worker dawdles, in one run."""
 
 
 def _any(_record: Record) -> bool:
@@ -124,6 +131,8 @@ class World:
         self.rows = SimulatedRows(setup.layout, profile=setup.profile, tell=self.tell)
         self.sink = SimulatedSink(tell=self.tell, faults=self.faults, kind=setup.sink)
         self._versions: Counter[str] = Counter()
+        self._points = {name for name in NAMES if self.draws.uniform("point", name) < _POINTS_ARMED}
+        self._reached: Counter[tuple[str, str]] = Counter()
 
     def elapsed_s(self) -> float:
         """Simulated time since the start."""
@@ -135,6 +144,15 @@ class World:
             return
         self.oracle.tell(fact)
         self.sometimes.hear(fact, self.oracle.truth)
+
+    async def dawdle(self, point: str) -> None:
+        """To be awaited wherever a worker reaches a failpoint: at some of them it takes its time now and then."""
+        if point in self._points:
+            place = point, NODE.get()
+            self._reached[place] += 1
+            address = *place, self._reached[place]
+            if self.faults.strikes("worker.dawdles", *address):
+                await anyio.sleep(self.faults.rng("worker.dawdles", *address).uniform(0.0, 3.0))
 
     def concluded(self) -> Sequence[Violation]:
         """What is to be said of the world once everybody has stopped, beyond what the oracle says."""
@@ -174,7 +192,8 @@ class World:
     async def work(self, node: Node, worker_id: str, version: Mapping[str, Any]) -> None:
         """One life of a worker, in the node: from opening its parts to its end; raises what the worker raises."""
         key = node.key
-        self.tell(NodeStarted(node=key, worker_id=worker_id))
+        terms, ahead_s = self.setup.terms(version), node.clock.wall() - self.controls.tables.now()
+        self.tell(NodeStarted(node=key, worker_id=worker_id, terms=terms, ahead_s=ahead_s))
         failed = True
         try:
             async with self._opened(node, worker_id, version) as running:
@@ -230,7 +249,15 @@ class World:
         around: Surroundings,
         stack: AsyncExitStack,  # noqa: ARG002 - for handlers that have to be opened
     ) -> Flow:
-        handler = SimulatedHandler(self.sink, pipeline=name, network=self.network, node=key, faults=self.faults)
+        handler = SimulatedHandler(
+            self.sink,
+            pipeline=name,
+            network=self.network,
+            node=key,
+            faults=self.faults,
+            # One that takes too long is tried again while its thread goes on, and nobody promises more.
+            in_thread=version["handler_timeout_s"] is None,
+        )
         call: Handler = handler
         fence: TransactionalWriter | None = handler if self.setup.sink == "transactional" else None
         options = Pipeline(name=name.replace("/", "-"), source=source, handler=handler, **version)

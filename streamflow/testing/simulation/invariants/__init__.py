@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from streamflow.testing.simulation.invariants.accounts import CountersConserve, LagIsTold
+from streamflow.testing.simulation.invariants.attempts import AgesHonoured, RetriesExact
 from streamflow.testing.simulation.invariants.checkpoints import (
     CheckpointNotAhead,
     CheckpointStored,
@@ -13,7 +14,8 @@ from streamflow.testing.simulation.invariants.checkpoints import (
 )
 from streamflow.testing.simulation.invariants.convergence import Converges, LeasesSettle
 from streamflow.testing.simulation.invariants.delivery import FencedInOrder, FirstInOrder, NothingLost
-from streamflow.testing.simulation.invariants.giving_up import GivenUpExactly, RetriesBounded
+from streamflow.testing.simulation.invariants.giving_up import GivenUpExactly
+from streamflow.testing.simulation.invariants.handlers import FencedIsOver, HeldWhileAtWork, OneAtATime
 from streamflow.testing.simulation.invariants.lineage import ChildrenNamed, GapsAreTold, StartedAfterPositions
 from streamflow.testing.simulation.invariants.ownership import OneOwner, ParentsFirst
 from streamflow.testing.simulation.invariants.repetition import QuietRepeatsNothing, RepetitionBounded
@@ -21,6 +23,7 @@ from streamflow.testing.simulation.invariants.resources import CallsBounded, Mem
 from streamflow.testing.simulation.invariants.secrecy import NothingLeaks
 from streamflow.testing.simulation.invariants.shutdown import ShutdownBounded
 from streamflow.testing.simulation.invariants.validity import NothingBeyondValidity
+from streamflow.testing.simulation.invariants.windows import WindowsKept
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,11 +38,15 @@ def all_invariants(bounds: Bounds) -> Sequence[Invariant]:
         GapsAreTold(),
         FirstInOrder(),
         FencedInOrder(),
+        OneAtATime(),
         CheckpointNotAhead(),
+        WindowsKept(),
         ToldIsStored(),
         NothingGoesBack(),
         OneOwner(bounds),
         NothingBeyondValidity(bounds),
+        FencedIsOver(),
+        HeldWhileAtWork(),
         ParentsFirst(),
         ChildrenNamed(),
         StartedAfterPositions(),
@@ -50,7 +57,8 @@ def all_invariants(bounds: Bounds) -> Sequence[Invariant]:
         MemoryBounded(bounds),
         ShutdownBounded(bounds),
         GivenUpExactly(bounds),
-        RetriesBounded(bounds),
+        RetriesExact(),
+        AgesHonoured(),
         CountersConserve(),
         LagIsTold(),
         Converges(bounds),

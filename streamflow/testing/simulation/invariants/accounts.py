@@ -78,6 +78,8 @@ class LagIsTold(OfFacts):
     hears: ClassVar[Sequence[type]] = (Called, Sampled, Told)
     _read_through: dict[tuple[str, str], int] = field(default_factory=dict)
     _empty_at_s: dict[tuple[str, str], float] = field(default_factory=dict)
+    _reading: set[_Place] = field(default_factory=set)
+    """Who has had a page since the shard was opened."""
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
         if isinstance(fact, Called):
@@ -88,12 +90,12 @@ class LagIsTold(OfFacts):
                     self._empty_at_s[place] = truth.now_s
             return None
         if isinstance(fact, Told):
-            if isinstance(fact.event, ShardOpened):
-                # Others may have come further meanwhile: nothing is known until it reads.
-                self._read_through.pop((fact.node, fact.event.shard_id), None)
+            self._note_page(fact)
             return None
         assert isinstance(fact, Sampled)
-        for (_, shard_id), age_s in fact.ages_s.items():
+        for (pipeline, shard_id), age_s in fact.ages_s.items():
+            if (fact.node, pipeline, shard_id) not in self._reading:
+                continue
             shard = truth.shards[shard_id]
             read = self._read_through.get((fact.node, shard_id))
             if not read:
@@ -106,3 +108,14 @@ class LagIsTold(OfFacts):
             if age_s < lag_s - _VOUCHED_S - _ROUNDING_S - abs(fact.ahead_s):
                 return f"{fact.node} shows {shard_id} as {age_s:.1f} s old, and it is {lag_s:.1f} s behind"
         return None
+
+    def _note_page(self, fact: Told) -> None:
+        """Until its first page has come, nothing is known of a shard that was opened; others may have come further before."""
+        match fact.event:
+            case ShardOpened(pipeline=pipeline, shard_id=shard_id):
+                self._read_through.pop((fact.node, shard_id), None)
+                self._reading.discard((fact.node, pipeline, shard_id))
+            case PageRead(pipeline=pipeline, shard_id=shard_id):
+                self._reading.add((fact.node, pipeline, shard_id))
+            case _:
+                pass

@@ -1,8 +1,7 @@
-"""V11, V12: what is given up is exactly what had to be, after exactly the attempts that it had."""
+"""V11: what is given up is exactly what had to be."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -31,8 +30,12 @@ class GivenUpExactly(OfFacts):
     hears: ClassVar[Sequence[type]] = (LettersStored, Returned, Invoked)
     _failed: set[_Record] = field(default_factory=set)
     _failed_alone: set[_Record] = field(default_factory=set)
+    _failed_in: set[tuple[str, int, str, str, int]] = field(default_factory=set)
+    """Node, epoch and record."""
     _parked: dict[tuple[str, str], int] = field(default_factory=dict)
     """Pipeline and key to the record that was parked first."""
+    _parked_by: set[tuple[str, str, str, int, int]] = field(default_factory=set)
+    """Node, pipeline, shard, epoch and record: parked by the owner to whom it had failed, who knows it therefore."""
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
         match fact:
@@ -42,6 +45,7 @@ class GivenUpExactly(OfFacts):
                 done = set(fact.done)
                 left = [number for number in fact.numbers if number not in done]
                 self._failed.update((fact.pipeline, fact.shard_id, number) for number in left)
+                self._failed_in.update((fact.node, fact.epoch, fact.pipeline, fact.shard_id, number) for number in left)
                 if len(fact.numbers) == 1 or fact.named:
                     self._failed_alone.update((fact.pipeline, fact.shard_id, number) for number in left)
                 return None
@@ -60,13 +64,14 @@ class GivenUpExactly(OfFacts):
         if letter.drawer == "parked":
             first = self._parked.get((letter.pipeline, letter.key))
             self._parked[letter.pipeline, letter.key] = min(letter.number, first or letter.number)
+            epoch = truth.courses[letter.pipeline, letter.shard_id].epoch
+            if (node, epoch, *place) in self._failed_in:
+                self._parked_by.add((node, letter.pipeline, letter.shard_id, epoch, letter.number))
         if letter.reason == "RetryAttemptsExhausted":
             if place not in self._failed:
                 return f"{node} gave {letter.number} of {letter.shard_id} up, which never failed"
             if self.bounds.bisect and place not in self._failed_alone:
                 return f"{node} gave {letter.number} of {letter.shard_id} up, which never failed alone"
-        elif letter.reason == "RecordAgeExceeded" and not self.bounds.ages:
-            return f"{node} gave {letter.number} of {letter.shard_id} up for its age"
         elif letter.reason == "KeyParked" and (letter.pipeline, letter.key) not in self._parked:
             return f"{node} parked {letter.number} of {letter.shard_id}, whose item is not parked"
         return None
@@ -79,36 +84,10 @@ class GivenUpExactly(OfFacts):
             return None
         for number in fact.numbers:
             first = self._parked.get((fact.pipeline, shard.keys[number]))
-            if first is not None and number > first and course.bases.get(fact.epoch, 0) >= first:
+            known = first is not None and (
+                course.bases.get(fact.epoch, 0) >= first
+                or (fact.node, fact.pipeline, fact.shard_id, fact.epoch, first) in self._parked_by
+            )
+            if known and first is not None and number > first:
                 return f"{fact.node} delivers {number} of {fact.shard_id}, whose item is parked since {first}"
         return None
-
-
-@dataclass(slots=True, eq=False)
-class RetriesBounded(OfFacts):
-    """V12: a record is invoked again no more often than its retries and the halving of its batch take."""
-
-    bounds: Bounds
-    name = "V12"
-    hears: ClassVar[Sequence[type]] = (Returned,)
-    _failures: dict[tuple[str, str, int], int] = field(default_factory=dict)
-
-    def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:  # noqa: ARG002 - the attempts are their own truth
-        assert isinstance(fact, Returned)
-        bounds = self.bounds
-        if bounds.retries_max < 0 or bounds.parks:
-            return None  # never gives up, or may not: with too many items parked, it holds the shard
-        done, place = set(fact.done), (fact.node, fact.pipeline, fact.epoch)
-        halvings = math.ceil(math.log2(max(2, bounds.batch_size))) if bounds.halves else 0
-        says = None
-        for number in fact.numbers:
-            record = f"{place}", fact.shard_id, number
-            if number in done or done or not fact.counted:
-                # Progress begins a new batch with what is left, and a sink that is busy costs nothing.
-                if done:
-                    self._failures.pop(record, None)
-                continue
-            self._failures[record] = failures = self._failures.get(record, 0) + 1
-            if failures > bounds.retries_max + 1 + halvings:
-                says = f"{number} of {fact.shard_id} failed {failures} times, with {bounds.retries_max} retries"
-        return says

@@ -6,7 +6,16 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from streamflow.testing.simulation.facts import Called, LoopComplained, NodeStopped, Sampled
+from streamflow.events import PageRead, ShardClosed
+from streamflow.testing.simulation.facts import (
+    Called,
+    Invoked,
+    LoopComplained,
+    NodeStopped,
+    Returned,
+    Sampled,
+    Told,
+)
 from streamflow.testing.simulation.oracle import OfFacts
 
 if TYPE_CHECKING:
@@ -16,7 +25,7 @@ if TYPE_CHECKING:
     from streamflow.testing.simulation.oracle import Bounds
     from streamflow.testing.simulation.truth import Truth
 
-_RECORD_OVERHEAD_BYTES, _RECORDS_OF_A_PAGE = 200, 1_000
+_RECORD_OVERHEAD_BYTES = 200
 _TASKS_OF_A_WORKER, _TASKS_OF_A_SHARD = 24, 6
 # AWS allows ten calls of DescribeStream in a second.
 _DESCRIBED_PER_S, _DESCRIBED_AT_ONCE = 10.0, 200.0
@@ -25,14 +34,24 @@ _POLLED_AT_ONCE = 30.0
 
 @dataclass(slots=True, eq=False)
 class NothingStarves:
-    """V8: once faults are over, every shard that can be read is polled again and again."""
+    """V8: once faults are over, every shard that can be read is polled again and again.
+
+    But for one whose handler is at work: it may have as much in hand as it may.
+    """
 
     bounds: Bounds
     name = "V8"
-    hears: ClassVar[Sequence[type]] = (Called,)
+    hears: ClassVar[Sequence[type]] = (Called, Invoked, Returned)
     _polled_at_s: dict[str, float] = field(default_factory=dict)
+    _at_work: dict[tuple[str, str], set[tuple[str, int]]] = field(default_factory=dict)
+    """Pipeline and shard to nodes and their invocations."""
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
+        if isinstance(fact, Invoked | Returned):
+            at_work = self._at_work.setdefault((fact.pipeline, fact.shard_id), set())
+            change = at_work.add if isinstance(fact, Invoked) else at_work.discard
+            change((fact.node, fact.invocation))
+            return None
         assert isinstance(fact, Called)
         if fact.operation == "GetRecords":
             self._polled_at_s[fact.shard_id] = truth.now_s
@@ -44,6 +63,8 @@ class NothingStarves:
             return
         for (pipeline, shard_id), course in truth.courses.items():
             if course.shard.gone or course.row is None or course.row.state.value != "active":
+                continue
+            if any(not truth.nodes[node].ended for node, _ in self._at_work.get((pipeline, shard_id), ())):
                 continue
             silent_s = truth.now_s - self._polled_at_s.get(shard_id, -math.inf)
             if silent_s > bound_s and self._parents_done(pipeline, course.shard.parents, truth):
@@ -57,16 +78,40 @@ class NothingStarves:
 
 @dataclass(slots=True, eq=False)
 class MemoryBounded(OfFacts):
-    """V9: what a worker has read ahead, and how many tasks it has, stay below what its shards account for."""
+    """V9: what a worker has read ahead, and how many tasks it has, stay below what its shards account for.
+
+    A shard that is full reads no page, and of a worker that is full only shards that hold nothing do.
+    """
 
     bounds: Bounds
     name = "V9"
-    hears: ClassVar[Sequence[type]] = (Sampled,)
+    hears: ClassVar[Sequence[type]] = (Told, Sampled)
+    _pages: dict[str, dict[tuple[str, str], int]] = field(default_factory=dict)
+    """Node and shard to the size of the largest page that it has read."""
 
-    def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:  # noqa: ARG002 - a sample says it all
-        assert isinstance(fact, Sampled)
-        page = self.bounds.page_bytes_max + _RECORDS_OF_A_PAGE * _RECORD_OVERHEAD_BYTES
-        bytes_max = self.bounds.buffer_bytes_max + page * fact.shards
+    def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
+        match fact:
+            case Told(event=ShardClosed(pipeline=pipeline, shard_id=shard_id)):
+                self._pages.get(fact.node, {}).pop((pipeline, shard_id), None)
+                return None
+            case Told(event=PageRead() as page):
+                return self._read(fact.node, page, truth)
+            case Sampled():
+                return self._sampled(fact)
+            case _:
+                return None
+
+    def _read(self, node: str, page: PageRead, truth: Truth) -> str | None:
+        size = page.bytes + page.records * _RECORD_OVERHEAD_BYTES
+        place, pages = (page.pipeline, page.shard_id), self._pages.setdefault(node, {})
+        pages[place] = max(size, pages.get(place, 0))
+        before = page.buffered_bytes - size
+        if page.records and before >= truth.nodes[node].terms.buffer_bytes_max:
+            return f"{node} read a page of {page.shard_id}, of which it had {before} bytes in hand"
+        return None
+
+    def _sampled(self, fact: Sampled) -> str | None:
+        bytes_max = self.bounds.buffer_bytes_max + sum(self._pages.get(fact.node, {}).values())
         if fact.buffered_bytes > bytes_max:
             return f"{fact.node} has {fact.buffered_bytes} bytes in hand, with {fact.shards} shards"
         tasks_max = _TASKS_OF_A_WORKER + (_TASKS_OF_A_SHARD + 2 * self.bounds.lanes) * fact.shards
