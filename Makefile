@@ -35,10 +35,12 @@ conformance: $(VENV)/ready $(EMULATORS)/ready
 	  tests/contract/test_sinks_core.py plugins/*/tests/test_*_contract.py
 	$(BIN)/python -m streamflow.testing.sink_contract.table docs/conformance.json docs/sinks.md
 
-# Whole workers in virtual time, a minute of them; SIM=full is five, and the whole model of the protocol.
+# Whole workers in virtual time, a minute of them; SIM=full is five, two more that have to reach every interesting state, and
+# the whole model of the protocol.
 SIM_ARGS = $(if $(filter full,$(SIM)),--world standard --seconds 300,--seconds 60) --processes 2
 sim: $(VENV)/ready
 	$(BIN)/python -m streamflow.testing.simulation $(SIM_ARGS)
+	$(if $(filter full,$(SIM)),$(BIN)/python -m streamflow.testing.simulation --world small --first-seed 1000 --seconds 120 --processes 2 --reach-all)
 	$(if $(filter full,$(SIM)),PYTHONPATH=tests $(BIN)/python -m model full)
 
 # What goes wrong, and what was seen then: every test with the mark of a fault, and the page made of them.

@@ -457,6 +457,33 @@ def starving(wrong: bool) -> History:
     return history
 
 
+def loaded(least_every: int) -> History:
+    """`w1` owns two shards under even load, and polls one of them only every so many times."""
+    history = History()
+    history.tell(facts.ShardMade(shard_id="s3"))
+    history.take()
+    history.take(shard_id="s3")
+    history.at_s = 1.0
+    history.tell(facts.EvenLoad())
+    for number in range(100):
+        history.at_s += 0.25
+        history.poll(records=1)
+        if number % least_every == 0:
+            history.poll(shard_id="s3", records=1)
+    history.tell(facts.EvenLoad(over=True))
+    return history
+
+
+def unfair(wrong: bool) -> History:
+    """V8: of two shards that get equally much one is polled much less often."""
+    return loaded(5 if wrong else 3)
+
+
+def passed_over(wrong: bool) -> History:
+    """V8: one of them is never polled."""
+    return loaded(1_000 if wrong else 1)
+
+
 def too_much_in_hand(wrong: bool) -> History:
     """V9."""
     history = begun(buffer_bytes_max=1_000)
@@ -730,10 +757,41 @@ def told_as_delivered(wrong: bool) -> History:
 def flattering_lag(wrong: bool) -> History:
     """V13: the gauge shows less than the age of what is not read."""
     history = begun()
+    history.event(opened())
     history.poll(records=1, last=1)
     history.event(page(1))
     history.at_s = 100.0
     history.tell(facts.Sampled(node="w1", ages_s={("p", "s1"): 5.0 if wrong else 99.0}))
+    return history
+
+
+def flattering_lag_since_an_empty_page(wrong: bool) -> History:
+    """V13: the gauge counts from another page than the empty one that was answered last."""
+    history = begun()
+    history.event(opened())
+    history.poll(records=3, last=3)
+    history.at_s = 10.0
+    history.poll()
+    history.event(page(0))
+    history.at_s = 11.0
+    history.make(4)
+    history.at_s = 40.0
+    history.tell(facts.Sampled(node="w1", ages_s={("p", "s1"): 20.0 if wrong else 30.0}))
+    return history
+
+
+def lag_that_stays(wrong: bool) -> History:
+    """V13: nothing fails, everything is read, and the gauge goes on."""
+    history = begun()
+    history.event(opened())
+    history.poll(records=3, last=3)
+    history.event(page(3))
+    history.quiet()
+    history.at_s = 100.0
+    history.poll()
+    history.tell(facts.Sampled(node="w1", ages_s={("p", "s1"): 100.0 if wrong else 0.0}))
+    history.oracle.truth.quiet_nodes = ("w1",)
+    history.oracle.conclude()
     return history
 
 
@@ -787,6 +845,25 @@ def listing_storm(wrong: bool) -> History:
     return history
 
 
+def stormy(wrong: bool) -> History:
+    """V15: what fails is asked for again and again."""
+    history = begun()
+    for number in range(20):
+        history.at_s = number * (0.1 if wrong else 0.5)
+        history.tell(facts.Heard(node="w1", operation="GetRecords", shard_id="s1", failed=True))
+    return history
+
+
+def stormy_between_answers(wrong: bool) -> History:
+    """V15: what is answered in between begins anew."""
+    history = begun()
+    for number in range(40):
+        history.at_s = number * 0.1
+        failed = wrong or bool(number % 3)
+        history.tell(facts.Heard(node="w1", operation="DescribeStream", failed=failed))
+    return history
+
+
 def leaking(wrong: bool) -> History:
     """V16: a text of a record is in a log."""
     history = begun(canaries=("canary",))
@@ -836,6 +913,8 @@ CASES: list[tuple[str, Callable[[bool], History]]] = [
     ("V5", deaf_to_the_fence), ("V5", let_go_in_the_middle), ("V9", read_although_full), ("V11", delivered_by_who_parked),
     ("V12", tried_once_more), ("V12", halves_tried_once_more), ("V12", tried_although_refused),
     ("V12", given_up_too_early), ("V12", given_up_too_young),
+    ("V8", unfair), ("V8", passed_over), ("V15", stormy), ("V15", stormy_between_answers),
+    ("V13", flattering_lag_since_an_empty_page), ("V13", lag_that_stays),
 ]  # fmt: skip
 
 

@@ -12,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamflow.testing.simulation.faults import KINDS
-from streamflow.testing.simulation.running import Outcome, Sweep, shrink, simulate, sweep
+from streamflow.testing.simulation.interrupted import INTERRUPTED, play
+from streamflow.testing.simulation.running import Outcome, Sweep, shrink, sweep
 from streamflow.testing.simulation.setups import SCALES
 from streamflow.testing.simulation.sometimes import STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+_INTERRUPTED_EVERY = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         processes=options.processes,
         heard=_tell_failure,
         without=options.without,
+        run=play,
     )
     _tell(total)
     if options.keep:
@@ -49,7 +53,11 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m streamflow.testing.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="run this one, and tell everything about it")
-    parser.add_argument("--world", choices=sorted(SCALES), help="by default small ones and standard ones in turn")
+    parser.add_argument(
+        "--world",
+        choices=[*sorted(SCALES), INTERRUPTED],
+        help="by default small ones and standard ones in turn; one in twenty of a sweep is run with and without stops",
+    )
     parser.add_argument(
         "--without", action="append", default=[], metavar="KIND", help="a kind of fault, or a site of them"
     )
@@ -69,11 +77,12 @@ def _parser() -> argparse.ArgumentParser:
 def _work(world: str | None, first_seed: int) -> Iterator[tuple[int, str]]:
     """Ten small worlds to one standard one: the first find more, the second is what a user has."""
     for seed in count(first_seed):
-        yield seed, world or ("standard" if seed % 10 == 0 else "small")
+        chosen = world or ("standard" if seed % 10 == 0 else "small")
+        yield seed, INTERRUPTED if seed % _INTERRUPTED_EVERY == 1 else chosen
 
 
 def _replay(seed: int, world: str, without: Sequence[str], *, smaller: bool) -> int:
-    outcome = simulate(seed, world, without=without)
+    outcome = play(seed, world, without=without)
     for violation in outcome.violations:
         _say(str(violation))
     _say(
@@ -82,7 +91,7 @@ def _replay(seed: int, world: str, without: Sequence[str], *, smaller: bool) -> 
     )
     _say("faults: " + (", ".join(f"{kind} {times}" for kind, times in sorted(outcome.injected.items())) or "none"))
     if outcome.failed and smaller:
-        smallest = shrink(outcome, tell=_say)
+        smallest = shrink(outcome, lambda kinds: play(seed, world, without=kinds), tell=_say)
         _say("it takes " + (", ".join(sorted(smallest.injected)) or "no fault at all"))
         _say(smallest.command)
     return int(outcome.failed)

@@ -74,6 +74,18 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     shard_ids: tuple[str, ...]
 
 
+class Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """A node hears what became of a request to the service; `failed` also where nothing came back.
+
+    `shard_id` is that of the children for DescribeStream, where it asks for those alone.
+    """
+
+    node: str
+    operation: str
+    shard_id: str = ""
+    failed: bool = False
+
+
 # --- the store -------------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +307,12 @@ class QuietBegun(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[str, ...]
 
 
+class EvenLoad(msgspec.Struct, frozen=True, kw_only=True):
+    """From now on every open shard gets as many records as every other, or no more."""
+
+    over: bool = False
+
+
 class Converged(msgspec.Struct, frozen=True, kw_only=True):
     """Everything due is settled and stored, `took_s` after faults were over; None: it never came to that."""
 
@@ -310,6 +328,7 @@ Fact: TypeAlias = (
     | ShardGone
     | Called
     | Shown
+    | Heard
     | RowStored
     | RowsListed
     | StoreRolledBack
@@ -330,5 +349,6 @@ Fact: TypeAlias = (
     | LoopComplained
     | Promised
     | QuietBegun
+    | EvenLoad
     | Converged
 )

@@ -58,6 +58,7 @@ KINDS: dict[str, Kind] = {
     "node.stop_hung": Kind("moment", 0.2, "a worker is stopped while its handlers hang, for 1 to 10 minutes"),
     "node.renamed": Kind("restart", 0.5, "a worker comes back under another name"),
     "node.upgrade": Kind("restart", 0.5, "a worker comes back with another configuration"),
+    "node.dies_young": Kind("restart", 1.0, "a worker is killed in the first seconds of its life"),
     "node.away": Kind("restart", 0.3, "a worker stays away for up to ten minutes"),
     "link.cut": Kind("link", 0.06, "nothing gets through between a worker and the store, or the stream"),
     "link.deaf": Kind(
@@ -89,6 +90,7 @@ KINDS: dict[str, Kind] = {
     "read.page_cut": Kind("read", 0.1, "a page has fewer records than it might, often one"),
     "read.page_twice": Kind("read", 0.03, "the next page is the same one again"),
     "read.end_later": Kind("read", 0.5, "the end of a shard shows on an empty page behind the last record"),
+    "read.hangs": Kind("read", 0.002, "a request for a page is neither answered nor refused for up to 10 minutes"),
     "read.trimmed": Kind("read", 0.003, "retention takes records that the reader is about to read"),
     # -- the stream: why it does not serve a request --------------------------------------------------------------------
     "refused.throttled": Kind("refused", 0.05, "the service asks for a pause, by any of its codes"),
@@ -97,6 +99,7 @@ KINDS: dict[str, Kind] = {
     "refused.access_denied": Kind("refused", 0.005, "the service denies access"),
     "refused.token_expired": Kind("refused", 0.005, "the session token has expired"),
     "refused.key": Kind("refused", 0.005, "the key that encrypts the stream cannot be used"),
+    "outage.all": Kind("outage", 0.002, "the service fails for everybody, for up to 60 s"),
     "answer.corrupt": Kind("answer", 0.01, "an answer is cut off, or is no UTF-8"),
     # -- the store ------------------------------------------------------------------------------------------------------
     "store.throttled": Kind("store", 0.02, "the store asks for a pause"),

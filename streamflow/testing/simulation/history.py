@@ -19,6 +19,7 @@ from streamflow.testing.simulation.clocks import NodeClock
 from streamflow.testing.simulation.facts import (
     ClockJumped,
     Converged,
+    EvenLoad,
     LoopComplained,
     NodeCrashed,
     NodeHeld,
@@ -46,6 +47,8 @@ _CONVERGED_WITHIN_S = 1_800.0
 _IN_THE_MIDDLE_WITHIN_S = 20.0
 """There is something to do by then, or a worker is stopped that has nothing to do."""
 _LONG_KEY = 300
+_LOADED_S, _LOADED_IDLE_S_MAX = 12.0, 25.0
+"""How long shards are loaded evenly, and not where they are polled so seldom that few of them would notice."""
 _PORTS = (store.PORT, streams.PORT)
 
 
@@ -120,6 +123,7 @@ class History:
         world, node = self.world, seat.node
         while seat.wanted:
             version = world.setup.versions[min(seat.version, len(world.setup.versions) - 1)]
+            self._perhaps_die_young(seat, node.lives + 1)
             try:
                 await node.live(partial(world.work, node, seat.worker_id, version))
             except StreamflowError as error:
@@ -135,6 +139,18 @@ class History:
             if seat.wanted:
                 with anyio.move_on_after(self._between_lives(seat)):
                     await self._quiet.wait()
+
+    def _perhaps_die_young(self, seat: _Seat, life: int) -> None:
+        """In the middle of what is done once: the first start, the first look at the leases."""
+        faults, address = self.world.faults, (seat.node.name, life)
+        if faults.strikes("node.dies_young", *address):
+            # From 10 ms to 3 s, as often in the short half of it as in the long one.
+            delay_s = 10.0 ** faults.rng("node.dies_young", *address).uniform(-2.0, 0.5)
+            self.world.loop.call_later(delay_s, self._die, seat, life)
+
+    def _die(self, seat: _Seat, life: int) -> None:
+        if seat.node.lives == life and not self.world.faults.quiet:
+            self._kill(seat)
 
     def _between_lives(self, seat: _Seat) -> float:
         faults, life = self.world.faults, (seat.node.name, seat.node.lives)
@@ -188,6 +204,9 @@ class History:
         await act(rng)
 
     async def _crash(self, seat: _Seat, _rng: Random) -> None:
+        self._kill(seat)
+
+    def _kill(self, seat: _Seat) -> None:
         if seat.node.alive:
             key = seat.node.key
             seat.node.crash()
@@ -303,10 +322,11 @@ class History:
         await self._converge()
         await self._restart(survivors)
         await self._converge()
+        await self._load_evenly()
         await self._rest(survivors)
 
     async def _converge(self) -> None:
-        """Wait until everything is done, and say so, or why it is not."""
+        """Wait until everything that is due is done, and say so, or why it is not."""
         world = self.world
         begun_s = world.elapsed_s()
         missing = world.missing()
@@ -336,6 +356,18 @@ class History:
             for course in self.world.oracle.truth.courses.values()
         )
 
+    async def _load_evenly(self) -> None:
+        """A record a second to each shard, for as long as it takes to find all of them busy, and a while longer."""
+        world, idle_poll_s = self.world, self.world.setup.bounds().idle_poll_s
+        if idle_poll_s > _LOADED_IDLE_S_MAX or not world.load_evenly():
+            return
+        world.tell(EvenLoad())
+        for _ in range(int(idle_poll_s + _LOADED_S)):
+            await anyio.sleep(1.0)
+            world.load_evenly()
+        world.tell(EvenLoad(over=True))
+        await self._converge()
+
     async def _rest(self, survivors: list[_Seat]) -> None:
         """Long enough for leases to settle and for every shard to be polled again, and then everybody stops."""
         world = self.world
@@ -349,6 +381,9 @@ class History:
             await self._stop(seat, world.draws.rng("unused"), now_after_s=None)
         await self._wait_gone(*(seat.node.key for seat in survivors))
         world.sample()
+        # What was killed a moment ago ends at its own deadlines.
+        await anyio.sleep(60.0)
+        world.note_left()
 
     async def _wait_gone(self, *keys: str) -> None:
         """Until these lives are over, or take too long."""

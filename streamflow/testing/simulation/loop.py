@@ -39,6 +39,8 @@ _GRAIN = float(1 << 24)
 """Timers are due at whole grains of a second (60 ns): so what a suspend adds and takes away again is exact."""
 _TIMERS_MAX = 1_000
 """So many timers, beyond twice those that stand, before the cancelled ones are swept out."""
+_LOOPS_OWN = "_Deadlines._ring"
+"""The one timer for all time limits of a loop (`streamflow.deadlines`), whoever has set it."""
 _THREAD_S_MAX = 0.05
 """What runs in a thread has its effect after up to this, and returns after up to this again."""
 
@@ -254,6 +256,18 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Of which node each of them is."""
         return [self._tasks[task] for task in self.tasks()]
 
+    def left_of(self, key: str) -> list[str]:
+        """The tasks of a node's life that are not done, but for the one that asks, and the timers that still stand.
+
+        What runs in a thread is such a timer. Two of one name are told once.
+        """
+        asks = asyncio.current_task(self)
+        left = {task.get_name(): None for task in self.tasks() if task is not asks and _is_of(self._tasks[task], key)}
+        for _, _, timer in sorted(self._timers, key=lambda timer: timer[:2]):
+            if not timer.cancelled() and _is_of(_node(timer), key) and told(timer) != _LOOPS_OWN:
+                left[f"a timer for {told(timer)}"] = None
+        return list(left)
+
     def whereabouts(self) -> str:
         """A line for each task: of which node it is, and where it waits."""
         return "\n".join(f"  {self._tasks[task] or '-'} {task.get_name()}: {place_of(task)}" for task in self.tasks())
@@ -311,6 +325,11 @@ def _owner(handle: Any) -> object:
     """The task that the call belongs to; None for calls of the loop itself."""
     owner = getattr(handle._callback, "__self__", None)
     return owner if isinstance(owner, asyncio.Task) else None
+
+
+def _is_of(node: str, key: str) -> bool:
+    """A part of a node's life is named below it."""
+    return node.partition("/")[0] == key
 
 
 def _node(handle: Any) -> str:

@@ -50,6 +50,10 @@ class Reads:
         page = self.tables.get_records(request.shard_iterator, limit=limit, empty=empty)
         return self._going_on(page, place, address)
 
+    def last_of(self, request: GetRecords, page: RecordPage) -> int:
+        """The number of a page's last record, at the moment at which it is read; 0 if it has none."""
+        return self._unread(ShardIterator.parse(request.shard_iterator))[len(page.bodies) - 1] if page.bodies else 0
+
     def _unread(self, place: ShardIterator) -> list[int]:
         stream = self.tables.streams.get(place.stream_arn)
         shard = None if stream is None else stream.shards.get(place.shard_id)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamflow.aws.errors import classify
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamflow.errors import SourceError
     from streamflow.testing.simulation.draws import Address
@@ -30,12 +31,21 @@ REFUSALS: dict[str, Sequence[tuple[str, int]]] = {
 _RETRY_AFTER_S_MAX = 20
 
 
-@dataclass(frozen=True, slots=True)
+OUTAGE_S = (5.0, 60.0)
+
+
+@dataclass(slots=True)
 class Refusals:
+    """`now` is the time of the service."""
+
     faults: Faults
+    now: Callable[[], float]
+    _away_until_s: float = -math.inf
 
     def draw(self, *address: Address) -> SourceError | None:
         """What the service says instead of an answer, as the wire reports it; None if it serves the request."""
+        if self._is_away(*address):
+            return classify("ServiceUnavailable", "as drawn", 503)
         kind = self.faults.at("refused", *address)
         if kind is None:
             return None
@@ -43,3 +53,8 @@ class Refusals:
         code, status = rng.choice(REFUSALS[kind])
         pause_s = float(rng.randrange(_RETRY_AFTER_S_MAX))
         return classify(code, "as drawn", status, retry_after_s=rng.choice([None, pause_s]))
+
+    def _is_away(self, *address: Address) -> bool:
+        if self.faults.strikes("outage.all", *address):
+            self._away_until_s = self.now() + self.faults.rng("outage.all", *address).uniform(*OUTAGE_S)
+        return self.now() < self._away_until_s and not self.faults.quiet

@@ -197,6 +197,10 @@ class Rehearsal(World):
         else:
             self._items[name] = item
 
+    def load_evenly(self) -> bool:
+        """What is written, and where it falls, is the scenario's choice."""
+        return False
+
     def _refuse(self, problem: str) -> None:
         self.refused = self.refused or ConfigError(problem)
         # A little later: what has been asked for in this moment is to begin before it ends.

@@ -189,8 +189,12 @@ def sweep(
     processes: int,
     heard: Callable[[Outcome], object],
     without: Sequence[str] = (),
+    run: Callable[..., Outcome] = simulate,
 ) -> Sweep:
-    """Run seeds in their worlds until the time is up; each outcome is told as it comes. Runs that have begun are finished."""
+    """Run seeds in their worlds until the time is up; each outcome is told as it comes. Runs that have begun are finished.
+
+    `run` knows the names of the worlds.
+    """
     ends_at = thread_monotonic() + seconds
     total = Sweep()
 
@@ -201,14 +205,14 @@ def sweep(
     if processes == 1:
         while thread_monotonic() < ends_at:
             seed, scale = next(work)
-            note(simulate(seed, scale, without=without))
+            note(run(seed, scale, without=without))
         return total
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(simulate, *next(work), without=tuple(without)) for _ in range(processes)]
+        waiting = [pool.submit(run, *next(work), without=tuple(without)) for _ in range(processes)]
         while waiting:
             done = next((each for each in waiting if each.done()), waiting[0])
             note(done.result())
             waiting.remove(done)
             if thread_monotonic() < ends_at:
-                waiting.append(pool.submit(simulate, *next(work), without=tuple(without)))
+                waiting.append(pool.submit(run, *next(work), without=tuple(without)))
     return total

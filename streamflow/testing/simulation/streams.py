@@ -12,24 +12,24 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+import anyio
 import msgspec
 
 from streamflow.aws.errors import classify, with_code
 from streamflow.aws.wire import Response
 from streamflow.errors import SourceError
-from streamflow.records import Record, Shard
 from streamflow.sources.dynamodb import DynamoDBSource
 from streamflow.sources.dynamodb_calls import StreamCalls, new_bucket
 from streamflow.testing import requests
 from streamflow.testing.refusals import RefusedError, invalid
-from streamflow.testing.simulation.facts import Called, Shown
+from streamflow.testing.simulation.facts import Called, Heard, Shown
 from streamflow.testing.simulation.listings import Listings
 from streamflow.testing.simulation.reads import Reads
 from streamflow.testing.simulation.refusals import Refusals
 from streamflow.testing.wire import listing_body, page_body, shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from streamflow.attributes import Numbers
     from streamflow.clock import Clock
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 PORT = "streams"
 """What the network calls the way to the service."""
+HANGS_S = (60.0, 600.0)
 
 
 class _Shard(msgspec.Struct, rename={"shard_id": "ShardId"}):
@@ -73,40 +74,42 @@ class SimulatedStreams:
     def __post_init__(self) -> None:
         self._listings = Listings(self.tables, self.faults)
         self._reads = Reads(self.tables, self.faults)
-        self._refusals = Refusals(self.faults)
+        self._refusals = Refusals(self.faults, self.tables.now)
+
+    def next_number(self, what: str, node: str, shard_id: str) -> int:
+        """Of a node's requests of one kind for a shard: faults are drawn for each."""
+        self._numbers[node, what, shard_id] += 1
+        return self._numbers[node, what, shard_id]
 
     def answer(self, node: str, request: requests.Request) -> bytes | SourceError:
         """The body of a 200, or what another answer means."""
         shard_id, operation = shard_of(request) or "", type(request).__name__
-        number = self._numbers[node, operation, shard_id] = self._numbers[node, operation, shard_id] + 1
+        number = self.next_number(operation, node, shard_id)
         address = (node, operation, shard_id, number)
-        bodies: Sequence[bytes] = ()
+        records = last = 0
         answer: bytes | SourceError | None = self._refusals.draw(*address)
         if answer is None:
             try:
-                answer, bodies = self._serve(request, address)
+                answer, records, last = self._serve(request, address)
             except RefusedError as error:
                 answer = classify(error.code, error.message, error.status)
         failed = isinstance(answer, SourceError)
-        last = _number_of(bodies[-1]) if bodies else 0
-        self.tell(
-            Called(node=node, operation=operation, shard_id=shard_id, records=len(bodies), last=last, failed=failed)
-        )
+        self.tell(Called(node=node, operation=operation, shard_id=shard_id, records=records, last=last, failed=failed))
         if not isinstance(answer, SourceError) and self.faults.strikes("answer.corrupt", *address):
             cut = self.faults.rng("answer.corrupt", *address).randrange(len(answer))
             return answer[:cut] + b"\xff" * (cut % 2)
         return answer
 
-    def _serve(self, request: requests.Request, address: tuple[str, str, str, int]) -> tuple[bytes, Sequence[bytes]]:
-        """The body, and the records that are in it. Raises `RefusedError`."""
+    def _serve(self, request: requests.Request, address: tuple[str, str, str, int]) -> tuple[bytes, int, int]:
+        """The body, how many records are in it, and the number of the last one. Raises `RefusedError`."""
         match request:
             case requests.GetRecords():
                 page = self._reads.page(request, *address)
-                return page_body(page), page.bodies
+                return page_body(page), len(page.bodies), self._reads.last_of(request, page)
             case requests.GetShardIterator():
-                return b'{"ShardIterator":"' + self._reads.iterator(request).encode() + b'"}', ()
+                return b'{"ShardIterator":"' + self._reads.iterator(request).encode() + b'"}', 0, 0
             case requests.DescribeStream():
-                return listing_body(self._listings.page(request, *address)), ()
+                return listing_body(self._listings.page(request, *address)), 0, 0
         raise invalid(f"a reader of streams does not ask for {address[1]}")
 
 
@@ -122,11 +125,17 @@ class SimulatedWire:
         """See `Wire.call`."""
         request = requests.read_request(target, body)
         operation = type(request).__name__
+        await self._perhaps_hang(operation, shard_of(request) or "")
 
         async def ask() -> bytes | SourceError:
             return self.streams.answer(self.node, request)
 
-        answer = await self.network.call(self.node, PORT, operation, ask, failed=_failed, unknown=_unknown)
+        try:
+            answer = await self.network.call(self.node, PORT, operation, ask, failed=_failed, unknown=_unknown)
+        except SourceError as error:
+            answer = error
+        failed = isinstance(answer, SourceError)
+        self.streams.tell(Heard(node=self.node, operation=operation, shard_id=_about(request), failed=failed))
         if isinstance(answer, SourceError):
             raise answer
         if isinstance(request, requests.DescribeStream):
@@ -140,9 +149,18 @@ class SimulatedWire:
             shards = msgspec.json.decode(answer, type=_Page).description.shards
             self.streams.tell(Shown(node=self.node, shard_ids=tuple(shard.shard_id for shard in shards)))
 
+    async def _perhaps_hang(self, operation: str, shard_id: str) -> None:
+        """As a resolver does, or a connection that nobody looks after: no time limit of a client sees it."""
+        if operation == "GetRecords":
+            address = self.node, operation, shard_id, self.streams.next_number("hang", self.node, shard_id)
+            if self.streams.faults.strikes("read.hangs", *address):
+                await anyio.sleep(self.streams.faults.rng("read.hangs", *address).uniform(*HANGS_S))
 
-def _number_of(body: bytes) -> int:
-    return int(Record(msgspec.Raw(body), Shard(stream_arn="", shard_id="")).sequence_number)
+
+def _about(request: requests.Request) -> str:
+    if isinstance(request, requests.DescribeStream):
+        return request.shard_filter.shard_id if request.shard_filter else ""
+    return shard_of(request) or ""
 
 
 def _failed(text: str) -> SourceError:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import count
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from streamflow.records import Record, Shard
+from streamflow.testing.items import key_of_item, store_item
 from streamflow.testing.simulation.facts import RecordMade, RecordsGone, ShardFinished, ShardGone, ShardMade
+from streamflow.testing.streams import partition_hash
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,6 +71,15 @@ class SimulatedTable:
             self.controls.expire(self.name, key)
         else:
             self.controls.delete(self.name, key)
+
+    def key_in(self, shard: LocalShard) -> str:
+        """The value of a key, which is of one text, that falls in this shard."""
+        (name,) = self.key_schema
+        for key in map("even{}".format, count()):
+            item = store_item({name: {"S": key}})
+            if shard.low <= partition_hash(key_of_item(item, self.key_schema)) < shard.high:
+                return key
+        raise AssertionError("no shard is so small")
 
     # -- shards ---------------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from streamflow.testing.simulation.facts import (
     Accepted,
     Called,
     Fact,
+    Heard,
     LettersStored,
     NodeCrashed,
     NodeHeld,
@@ -163,7 +164,7 @@ class Truth:
     def note(self, fact: Fact) -> None:
         """Take a fact in, before any invariant looks at it."""
         match fact:
-            case Called() | Shown() | Told():
+            case Called() | Heard() | Shown() | Told():
                 pass
             case Accepted(numbers=numbers):
                 course = self.courses[fact.pipeline, fact.shard_id]

@@ -187,6 +187,12 @@ class World:
         }
         self.table.put(item)
 
+    def load_evenly(self) -> bool:
+        """Write one record to each open shard; false where this cannot be done."""
+        for shard in self.table.stream.open_shards:
+            self._write(self.table.key_in(shard), KINDS_OF_ITEM[0])
+        return True
+
     # -- workers --------------------------------------------------------------------------------------------------------
 
     async def work(self, node: Node, worker_id: str, version: Mapping[str, Any]) -> None:
@@ -305,8 +311,15 @@ class World:
                     for pipeline, event in stopped.items()
                     for shard_id, position in event.repeating.items()
                 },
+                tasks_left=tuple(self.loop.left_of(key)),
             )
         )
+
+    def note_left(self) -> None:
+        """Everybody has ended: tell what any life, also one that was killed, has left in the loop."""
+        for key in self.oracle.truth.nodes:
+            if left := self.loop.left_of(key):
+                self.tell(LoopComplained(text=f"at the end {key} has left {', '.join(left)} behind"))
 
     def note_complaint(self, context: dict[str, Any]) -> None:
         """Something raised where nobody could hear it. What a node does while it dies is not asked about."""

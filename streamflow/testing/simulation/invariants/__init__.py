@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamflow.testing.simulation.invariants.accounts import CountersConserve, LagIsTold
+from streamflow.testing.simulation.invariants.accounts import CountersConserve
 from streamflow.testing.simulation.invariants.attempts import AgesHonoured, RetriesExact
 from streamflow.testing.simulation.invariants.checkpoints import (
     CheckpointNotAhead,
@@ -14,9 +14,12 @@ from streamflow.testing.simulation.invariants.checkpoints import (
 )
 from streamflow.testing.simulation.invariants.convergence import Converges, LeasesSettle
 from streamflow.testing.simulation.invariants.delivery import FencedInOrder, FirstInOrder, NothingLost
+from streamflow.testing.simulation.invariants.fairness import PollsFair
 from streamflow.testing.simulation.invariants.giving_up import GivenUpExactly
 from streamflow.testing.simulation.invariants.handlers import FencedIsOver, HeldWhileAtWork, OneAtATime
+from streamflow.testing.simulation.invariants.lag import LagIsTold
 from streamflow.testing.simulation.invariants.lineage import ChildrenNamed, GapsAreTold, StartedAfterPositions
+from streamflow.testing.simulation.invariants.outages import RetriesPaced
 from streamflow.testing.simulation.invariants.ownership import OneOwner, ParentsFirst
 from streamflow.testing.simulation.invariants.repetition import QuietRepeatsNothing, RepetitionBounded
 from streamflow.testing.simulation.invariants.resources import CallsBounded, MemoryBounded, NoTaskLeft, NothingStarves
@@ -54,16 +57,18 @@ def all_invariants(bounds: Bounds) -> Sequence[Invariant]:
         QuietRepeatsNothing(bounds),
         CheckpointStored(bounds),
         NothingStarves(bounds),
+        PollsFair(),
         MemoryBounded(bounds),
         ShutdownBounded(bounds),
         GivenUpExactly(bounds),
         RetriesExact(),
         AgesHonoured(),
         CountersConserve(),
-        LagIsTold(),
+        LagIsTold(bounds),
         Converges(bounds),
         LeasesSettle(bounds),
         CallsBounded(bounds),
+        RetriesPaced(bounds),
         NothingLeaks(bounds),
         NoTaskLeft(),
     )
