@@ -45,8 +45,8 @@ class FirstInOrder(OfFacts):
         assert isinstance(fact, Accepted)
         course, says = truth.courses[fact.pipeline, fact.shard_id], None
         for number in fact.numbers:
-            # What was given up once and is accepted later comes late, and is no first acceptance.
-            if course.accepted[number] > 1 or number in course.letters:
+            # What was given up once, or trimmed while one had it in hand, comes late, and is no first acceptance.
+            if course.accepted[number] > 1 or number in course.letters or number in course.lost:
                 continue
             place = fact.pipeline, course.shard.keys[number]
             newest = self._newest.get(place, 0)
