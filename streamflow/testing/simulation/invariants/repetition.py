@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from streamflow.events import LeaseLost
+from streamflow.events import LeaseLost, ShardClosed, ShardOpened
 from streamflow.testing.simulation.facts import Invoked, NodeStopped, Returned, RowStored, Told
 from streamflow.testing.simulation.oracle import OfFacts
 from streamflow.testing.simulation.truth import through
@@ -32,9 +32,17 @@ class RepetitionBounded(OfFacts):
     name = "V7"
     hears: ClassVar[Sequence[type]] = (Invoked, NodeStopped, RowStored, Told)
     _lost: set[tuple[str, str, str]] = field(default_factory=set)
+    _let_go: set[tuple[str, str, str]] = field(default_factory=set)
+    """What was let go for another worker, in time or not, is no part of a later stop."""
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
         match fact:
+            case Told(event=ShardClosed(pipeline=pipeline, shard_id=shard_id, reason="handed_over")):
+                self._let_go.add((fact.node, pipeline, shard_id))
+                return None
+            case Told(event=ShardOpened(pipeline=pipeline, shard_id=shard_id)):
+                self._let_go.discard((fact.node, pipeline, shard_id))
+                return None
             case Told(event=LeaseLost(pipeline=pipeline, shard_id=shard_id)):
                 self._lost.add((fact.node, pipeline, shard_id))
                 return None
@@ -62,7 +70,8 @@ class RepetitionBounded(OfFacts):
     def _stopped(self, fact: NodeStopped, truth: Truth) -> str | None:
         for (pipeline, shard_id), course in truth.courses.items():
             row = course.row
-            if row is None or course.forgotten or course.touched or (fact.node, pipeline, shard_id) in self._lost:
+            place = fact.node, pipeline, shard_id
+            if row is None or course.forgotten or course.touched or place in self._lost or place in self._let_go:
                 continue
             if course.takers.get(row.epoch) != fact.node:
                 continue
