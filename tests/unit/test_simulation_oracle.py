@@ -309,7 +309,7 @@ def silent_and_storing(wrong: bool) -> History:
     history.deliver(1)
     history.at_s = 20.0
     history.tell(facts.NodeHeld(node="w1", held_s=20.0))
-    history.at_s = 22.0 if wrong else 20.5
+    history.at_s = 22.0 if wrong else 20.0
     history.checkpoint(1)
     return history
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
@@ -190,7 +191,8 @@ class SimulatedHandler:
 
     def _tell_later(self, delay_s: float, fact: Fact) -> None:
         if delay_s:
-            asyncio.get_running_loop().call_later(delay_s, self._sink.tell, fact)
+            # It is the sink's, and goes on when the worker is gone.
+            asyncio.get_running_loop().call_later(delay_s, self._sink.tell, fact, context=Context())
         else:
             self._sink.tell(fact)
 

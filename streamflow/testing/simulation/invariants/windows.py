@@ -74,7 +74,12 @@ class WindowsKept(OfFacts):
             return None
         owner = fact.node, row.pipeline, row.shard_id, row.epoch
         if before is None or row.epoch != before.epoch:
-            self._open[owner] = _Open() if row.window is None else _Open(row.window.start_s, _numbers(row))
+            former = None if before is None else (fact.node, row.pipeline, row.shard_id, before.epoch)
+            if former in self._open and before is not None and row.epoch > before.epoch + 1:
+                # It goes on, with an epoch beyond one that the sink has seen; whoever takes a row adds one.
+                self._open[owner] = self._open[former]
+            else:
+                self._open[owner] = _Open() if row.window is None else _Open(row.window.start_s, _numbers(row))
             return None
         known = self._open.get(owner)
         if known is None or _unsure(course) or row.checkpoint == before.checkpoint:
