@@ -107,6 +107,6 @@ class ParentsFirst(OfFacts):
 
     @staticmethod
     def _ended(course: Course | None) -> bool:
-        if course is None:
-            return True
+        if course is None or course.forgotten:
+            return True  # that it had ended may be among what the store has lost
         return course.shard.gone if course.row is None else course.row.state.value != "active"
