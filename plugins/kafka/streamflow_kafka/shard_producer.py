@@ -57,8 +57,11 @@ class ShardProducer:
         """Fence all earlier producers, and take the checkpoint up. Raises as `write`."""
         with self._closed_by_errors():
             with suppress(KafkaException):
-                # Connect first: who asks for a coordinator before that asks again only after half a second.
-                self._producer.list_topics(self._place.topic, timeout=_STEP_S)
+                # Connect first: who asks for a coordinator before that asks again only after half a second. With the
+                # first look librdkafka leaves the address that it was given; the second waits for a broker by its number.
+                for _ in range(2):
+                    attempt.check()
+                    self._producer.list_topics(self._place.topic, timeout=_STEP_S)
             _repeated(lambda: self._producer.init_transactions(_STEP_S), attempt)
             stored = refuse_older(reader.newest(patiently=True), self.epoch)
         self.position = None if stored is None else stored.position
