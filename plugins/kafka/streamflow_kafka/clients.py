@@ -66,6 +66,8 @@ def _note(error: KafkaError) -> None:
 
 def topics(client: Producer | Consumer, settings: KafkaSettings) -> dict[str, list[int]]:
     """The partitions of every topic that may be seen. Raises `KafkaException`: no broker answers, or none lets us in."""
+    # Two looks, as in `ShardProducer.begin`: a producer that gets its id in between gets it half a second later.
+    client.list_topics(timeout=settings.connect_timeout_s)
     listed = client.list_topics(timeout=settings.connect_timeout_s)
     return {name: sorted(topic.partitions) for name, topic in listed.topics.items() if topic.error is None}
 
