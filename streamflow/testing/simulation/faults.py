@@ -91,7 +91,7 @@ KINDS: dict[str, Kind] = {
     "read.page_twice": Kind("read", 0.03, "the next page is the same one again"),
     "read.end_later": Kind("read", 0.5, "the end of a shard shows on an empty page behind the last record"),
     "read.hangs": Kind("read", 0.002, "a request for a page is neither answered nor refused for up to 10 minutes"),
-    "read.trimmed": Kind("read", 0.003, "retention takes records that the reader is about to read"),
+    "read.trimmed": Kind("read", 0.02, "retention takes records that the reader is about to read"),
     # -- the stream: why it does not serve a request --------------------------------------------------------------------
     "refused.throttled": Kind("refused", 0.05, "the service asks for a pause, by any of its codes"),
     "refused.server_error": Kind("refused", 0.02, "the service fails: 500, 502 or 503"),
