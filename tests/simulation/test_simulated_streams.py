@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,6 +23,7 @@ from streamflow.positions import TRIM_HORIZON, Position
 from streamflow.testing.refusals import RefusedError
 from streamflow.testing.simulation.facts import (
     Called,
+    Heard,
     RecordMade,
     RecordsGone,
     ShardFinished,
@@ -29,7 +31,8 @@ from streamflow.testing.simulation.facts import (
     ShardMade,
 )
 from streamflow.testing.simulation.loop import SimulatedLoop
-from streamflow.testing.simulation.refusals import REFUSALS
+from streamflow.testing.simulation.refusals import OUTAGE_S, REFUSALS
+from streamflow.testing.simulation.streams import HANGS_S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -459,6 +462,50 @@ async def test_a_request_that_is_carried_out_twice_is_answered_once() -> None:
         ]
     await anyio.sleep(60)
     assert len([fact for fact in ports.of(Called) if fact.operation == "GetRecords"]) == 4
+
+
+async def test_the_service_may_be_away_for_everybody_and_comes_back() -> None:
+    ports = Ports({"outage.all": 1.0})
+    for node in ("w1.1", "w2.1"):
+        with pytest.raises(SourceError, match="ServiceUnavailable"):
+            await ports.source(node).shards()
+    ports.faults.rates["outage.all"] = 0.0
+    with pytest.raises(SourceError, match="ServiceUnavailable"):
+        await ports.source("w2.1").shards()
+    await anyio.sleep(OUTAGE_S[1])
+    assert await ports.source().shards()
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_a_request_for_a_page_may_hang_until_faults_are_over(over: bool) -> None:
+    ports = Ports({"read.hangs": 1.0})
+    shard = await only_shard(ports)
+    began_s = anyio.current_time()
+    async with ports.source().open(shard, TRIM_HORIZON) as reader:
+        ports.faults.quiet = False
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(reader.read, records_max=1))
+            await anyio.sleep(1)
+            ports.faults.quiet = over
+    took_s = anyio.current_time() - began_s
+    assert took_s < 10.0 if over else HANGS_S[0] < took_s < HANGS_S[1] + 10.0
+
+
+async def test_what_a_page_had_and_what_became_of_a_request_are_told() -> None:
+    ports = Ports({"network.answer_lost": 1.0})
+    ports.put(*"abc")
+    source = ports.source()
+    ports.faults.quiet = True
+    shard = await only_shard(ports)
+    async with source.open(shard, TRIM_HORIZON) as reader:
+        await reader.read(records_max=2)
+        ports.faults.quiet = False
+        with pytest.raises(SourceError):
+            await reader.read(records_max=2)
+    pages = [fact for fact in ports.of(Called) if fact.operation == "GetRecords"]
+    assert [(page.records, page.last) for page in pages] == [(2, written(ports)[1]), (1, written(ports)[2])]
+    heard = [fact for fact in ports.of(Heard) if fact.operation == "GetRecords"]
+    assert [(fact.shard_id, fact.failed) for fact in heard] == [(shard.shard_id, False), (shard.shard_id, True)]
 
 
 async def test_a_read_that_is_cancelled_has_not_happened() -> None:
