@@ -73,6 +73,8 @@ class WindowsKept(OfFacts):
         if row is None or course is None or fact.node == HAND:
             return None
         owner = fact.node, row.pipeline, row.shard_id, row.epoch
+        if before is not None and row.epoch != before.epoch and before.owner == row.owner:
+            return None  # it may go on with what it has in hand, beyond an epoch that its sink has seen
         if before is None or row.epoch != before.epoch:
             former = None if before is None else (fact.node, row.pipeline, row.shard_id, before.epoch)
             if former in self._open and before is not None and row.epoch > before.epoch + 1:
