@@ -101,6 +101,7 @@ async def test_while_a_batch_waits_for_its_turn_it_has_no_event(
     function: Function, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Batch] = []
+    made_at_first: list[Batch] = []
     began, goes_on = threading.Event(), threading.Event()
 
     def event_of(batch: Batch) -> dict[str, object]:
@@ -120,7 +121,7 @@ async def test_while_a_batch_waits_for_its_turn_it_has_no_event(
             tasks.start_soon(opened.write, batch)
         assert await anyio.to_thread.run_sync(began.wait, 10)
         await anyio.wait_all_tasks_blocked()
-        made_at_first = list(made)
+        made_at_first += made
         goes_on.set()
     assert made_at_first == batches[:1]
     assert made == batches
