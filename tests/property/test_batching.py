@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import getrefcount
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -68,6 +69,15 @@ def test_without_window_what_a_poll_returned_goes_at_once() -> None:
     batcher = Batcher(limits())
     batcher.add([record(1)], 0.0, weight=500)
     assert len(batcher.take(0.0) or ()) == 1
+
+
+def test_a_record_that_was_taken_is_not_kept() -> None:
+    batcher = Batcher(limits(records_max=1))
+    records = [record(1), record(2)]
+    batcher.add(records, 0.0, weight=500)
+    kept = [getrefcount(each) for each in records]
+    assert len(batcher.take(0.0) or ()) == 1
+    assert [getrefcount(each) for each in records] == [kept[0] - 1, kept[1]]
 
 
 def test_vector_13_two_full_batches_at_once_and_the_fifth_after_the_window() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sys import getrefcount
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -101,6 +102,15 @@ def test_record_without_a_position_moves_the_frontier_nowhere() -> None:
     rule.admit([record(1), Record(msgspec.Raw(b"{}"), SHARD)], [range(2)])
     rule.settle(0, 2)
     assert rule.position == Position.after("1")
+
+
+def test_only_records_that_the_frontier_has_not_passed_are_kept() -> None:
+    rule = Frontier(TRIM_HORIZON)
+    records = [record(1), record(2)]
+    rule.admit(records, [range(2)])
+    kept = [getrefcount(each) for each in records]
+    rule.settle(0, 1)
+    assert [getrefcount(each) for each in records] == [kept[0] - 1, kept[1]]
 
 
 def test_settling_more_than_was_admitted_is_refused() -> None:
