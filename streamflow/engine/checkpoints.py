@@ -132,7 +132,7 @@ class Checkpoints:
         """
         fence = self.flow.fence
         if fence is not None and frontier.kind is PositionKind.AFTER_SEQUENCE_NUMBER and self.held.valid:
-            await asked_of_sink(self.flow, self.held, fence.advance(self._shard, self.held.lease.epoch, frontier))
+            await asked_of_sink(self._shard, fence.advance(self._shard, self.held.lease.epoch, frontier))
             await reach("fence.advanced")
 
     @property

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class FencedOffError(LeaseLostError):
+    """A sink has refused this owner: it has seen a newer one, of this `epoch` where it can tell."""
+
+    def __init__(self, shard_id: str, error: FencedError) -> None:
+        self.epoch = error.epoch
+        super().__init__(f"the sink has seen a newer owner of {shard_id}: {error_text(error)}")
+
+
 async def start_of(flow: Flow, held: HeldLease, shard: Shard) -> Position | None:
     """Where the shard goes on: what the sink says, or the lease where there is no such sink or it knows nothing.
 
@@ -36,7 +44,7 @@ async def start_of(flow: Flow, held: HeldLease, shard: Shard) -> Position | None
     failures = 0
     while True:
         try:
-            committed = await asked_of_sink(flow, held, flow.fence.fence(shard, held.lease.epoch))
+            committed = await asked_of_sink(shard, flow.fence.fence(shard, held.lease.epoch))
         except StoreError as error:
             failures += 1
             delay_s = STORE_BACKOFF.delay_s(failures, flow.around.random)
@@ -52,32 +60,30 @@ async def start_of(flow: Flow, held: HeldLease, shard: Shard) -> Position | None
             return held.lease.checkpoint if committed is None else committed
 
 
-async def asked_of_sink(flow: Flow, held: HeldLease, answer: Awaitable[T]) -> T:
+async def asked_of_sink(shard: Shard, answer: Awaitable[T]) -> T:
     """What the sink answers, with its failures as those of a store.
 
     Raises:
-        LeaseLostError: it has seen a newer owner.
+        FencedOffError: it has seen a newer owner.
         StoreError: any other failure.
     """
     try:
         return await answer
     except FencedError as error:
-        raise await fenced_off(flow, held, error) from error
+        raise FencedOffError(shard.shard_id, error) from error
     except BaseException as error:
         if ends_this_task(error):
             raise
         raise StoreError(f"the sink's checkpoint: {type(error).__name__}: {error_text(error)}") from error
 
 
-async def fenced_off(flow: Flow, held: HeldLease, error: FencedError) -> LeaseLostError:
-    """What a worker stops with that a sink has refused.
+async def outrun(flow: Flow, held: HeldLease, seen: int | None) -> None:
+    """Once a shard's work is over that a sink has refused: if its row is still ours, there is no newer owner.
 
-    If the row turns out to be ours, there is no newer owner: it was made anew, with a lower epoch than the sink has seen. It
-    moves beyond that, so that whoever takes it next is let in; but once, because two fleets over two stores, which both write
-    to the sink, would take turns for ever.
+    The row was made anew then, with a lower epoch than the sink has seen. It moves beyond that, so that whoever takes it next
+    is let in; but once, because two fleets over two stores, which both write to the sink, would take turns for ever.
     """
-    if error.epoch is not None and error.epoch > held.lease.epoch and held.shard_id not in flow.outrun:
+    if seen is not None and seen > held.lease.epoch and held.shard_id not in flow.outrun:
         with suppress(LeaseLostError, StoreError):
-            await held.write(Outrun(error.epoch))
+            await held.write(Outrun(seen))
             flow.outrun.add(held.shard_id)
-    return LeaseLostError(f"the sink has seen a newer owner of {held.shard_id}: {error_text(error)}")

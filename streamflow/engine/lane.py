@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from streamflow import events
 from streamflow.batches import Batch
 from streamflow.dead_letters import DiscardedBatch, readable_item_key
-from streamflow.engine.fencing import fenced_off
+from streamflow.engine.fencing import FencedOffError
 from streamflow.engine.giving_up import function_error, send
 from streamflow.engine.invocation import batch_delivered, batch_failed, invoke, outcome_of, reason_of, too_large
 from streamflow.engine.isolation import HELD_S, Verdict
@@ -257,7 +257,7 @@ class Lane:
                 )
             )
         if isinstance(error, FencedError):
-            raise await fenced_off(shared.flow, shared.held, error)
+            raise FencedOffError(shared.shard.shard_id, error)
         return following
 
     async def _invoke_suspect(

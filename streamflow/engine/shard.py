@@ -14,7 +14,7 @@ from streamflow.engine.buffer import ShardBuffer
 from streamflow.engine.checkpoints import Checkpoints
 from streamflow.engine.delivery import Delivery
 from streamflow.engine.discovery import look_up_children
-from streamflow.engine.fencing import start_of
+from streamflow.engine.fencing import FencedOffError, outrun, start_of
 from streamflow.engine.insistence import Overdue, insist
 from streamflow.engine.isolation import Isolation, IsolationOver
 from streamflow.engine.parking import ParkedItems
@@ -96,6 +96,8 @@ class ShardWork:
             reason, children = await self._work()
         except LeaseLostError as error:
             reason = "lost"
+            if isinstance(error, FencedOffError) and not self._cut_off:
+                await outrun(flow, held, error.epoch)
             self.ownership.forget(held, str(error))
         except Exception:
             reason = "failed"

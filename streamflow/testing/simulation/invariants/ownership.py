@@ -29,7 +29,9 @@ class OneOwner(OfFacts):
     hears: ClassVar[Sequence[type]] = (RowStored, Invoked)
     _takers: dict[tuple[str, str, int], str] = field(default_factory=dict)
     _twins: set[tuple[str, str, int]] = field(default_factory=set)
-    """Epochs that were taken by another worker of the same name: the older one hears of it at its next sign of life."""
+    """Epochs that were taken by another worker of the same name, perhaps more than once: the older one hears of it at its next
+    sign of life.
+    """
     _dispatchers: dict[tuple[str, str, int], str] = field(default_factory=dict)
     _zombies: Counter[tuple[str, str, str, int]] = field(default_factory=Counter)
 
@@ -44,7 +46,8 @@ class OneOwner(OfFacts):
         if row.epoch != before.epoch:
             place = row.pipeline, row.shard_id, row.epoch
             other = self._takers.setdefault(place, fact.node)
-            if _name(before.owner) == _name(row.owner) and course.takers.get(before.epoch) != fact.node:
+            anew = course.takers.get(before.epoch) == fact.node
+            if _name(before.owner) == _name(row.owner) and (not anew or (*place[:2], before.epoch) in self._twins):
                 self._twins.add(place)
             if other != fact.node:
                 return f"{fact.node} took {row.shard_id} in epoch {row.epoch}, which was {other}'s"
