@@ -100,7 +100,8 @@ class NothingGoesBack(OfFacts):
             if newest >= row.epoch and not course.forgotten and not self._unknowing(fact.node, row):
                 return f"{fact.node} made the row of {row.shard_id} again with epoch {row.epoch}, after {newest}"
             return None
-        if row.epoch < before.epoch:
+        # Where a store has forgotten writes, their versions come again: who had written one of them takes another's for it.
+        if row.epoch < before.epoch and not course.forgotten:
             return f"{fact.node} moved the epoch of {row.shard_id} from {before.epoch} to {row.epoch}"
         if row.version <= before.version and row.claimant == before.claimant:
             return f"{fact.node} moved the version of {row.shard_id} from {before.version} to {row.version}"

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # An empty page vouches for this long; creation times are whole seconds, and a page takes its time.
 _VOUCHED_S, _ROUNDING_S = 15.0, 3.0
-# A clock that drifts, and one that was set.
-_DRIFT, _SET_S = 0.05, 1.0
+# A clock that drifts, by at most so much, and one that was set.
+_DRIFT, _SET_S = 0.02, 1.0
 
 
 @dataclass(slots=True)
@@ -71,7 +71,7 @@ class LagIsTold:
     def _sampled(self, fact: Sampled, truth: Truth) -> str | None:
         before_s, before = self._samples.get(fact.node, (truth.now_s, fact))
         self._samples[fact.node] = truth.now_s, fact
-        if abs(fact.ahead_s - before.ahead_s) > _SET_S + _DRIFT * (truth.now_s - before_s):
+        if abs(fact.ahead_s - before.ahead_s) > _SET_S + 2 * _DRIFT * (truth.now_s - before_s):
             self._clocks_set.add(fact.node)
         # Whose clock was set takes one time from the other, and both are right.
         if fact.node in self._clocks_set:
@@ -80,7 +80,7 @@ class LagIsTold:
             if (fact.node, pipeline, shard_id) not in self._reading:
                 continue
             owed_s = self._owed_s(fact.node, shard_id, truth) - max(0.0, -fact.ahead_s)
-            if owed_s > _VOUCHED_S + _ROUNDING_S and age_s < owed_s - _ROUNDING_S:
+            if owed_s > _VOUCHED_S + _ROUNDING_S and age_s < owed_s * (1 - _DRIFT) - _ROUNDING_S:
                 return f"{fact.node} shows {shard_id} as {age_s:.1f} s old, and it is {owed_s:.1f} s behind"
         return None
 
