@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from functools import cache
 from pathlib import Path
+from select import select
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
@@ -177,6 +182,17 @@ journal = SinkPlugin(
 )
 
 
+@cache
+def _servers() -> subprocess.Popen[str]:
+    """The process that all servers of this test run are forked from."""
+    script = Path(__file__).with_name("journal_server.py")
+    process = subprocess.Popen([sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    atexit.register(process.wait)
+    atexit.register(process.stdin.close)  # comes first
+    return process
+
+
 class JournalProcess:
     """The server; `start` it, `kill` it, `start` it again on the same port."""
 
@@ -187,19 +203,25 @@ class JournalProcess:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             self.port: int = found.getsockname()[1]
-        self._process: subprocess.Popen[str] | None = None
+        self._process: int | None = None  # a file descriptor, which never means another process
 
     def start(self) -> None:
-        script = Path(__file__).with_name("journal_server.py")
-        arguments = [str(self.port), str(self.journal_file), str(self.token_file)]
-        self._process = subprocess.Popen([sys.executable, str(script), *arguments], stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "ready\n"
+        servers = _servers()
+        assert servers.stdin is not None
+        assert servers.stdout is not None
+        arguments = [self.port, str(self.journal_file), str(self.token_file)]
+        servers.stdin.write(json.dumps(arguments) + "\n")
+        servers.stdin.flush()
+        self._process = os.pidfd_open(int(servers.stdout.readline()))
 
     def kill(self) -> None:
-        assert self._process is not None
-        with self._process:
-            self._process.kill()
+        """Does nothing to one that is dead."""
+        if self._process is None:
+            return
+        with os.fdopen(self._process) as ended:
+            signal.pidfd_send_signal(self._process, signal.SIGKILL)
+            select([ended], [], [])
+        self._process = None
 
     def seen(self) -> Iterator[Seen]:
         """What the journal shows, past the server."""
