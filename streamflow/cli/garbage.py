@@ -26,12 +26,13 @@ that counts gains nothing.
 @contextmanager
 def put_off() -> Iterator[None]:
     """Nothing is looked for in the block, until `settle`: while modules load nearly all that is made stays."""
-    before = gc.get_threshold()
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
     gc.set_threshold(0)
     try:
         yield
     finally:
-        gc.unfreeze()
+        if not frozen:  # else what others have frozen would be looked through again
+            gc.unfreeze()
         gc.set_threshold(*before)
 
 

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+@pytest.fixture(autouse=True, scope="module")
+def frozen() -> Iterator[None]:
+    """The suite freezes what it is made of; here nothing is frozen."""
+    gc.unfreeze()
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def thresholds() -> Iterator[None]:
     before = gc.get_threshold()
@@ -30,6 +39,13 @@ def test_nothing_is_looked_for_until_the_worker_has_started() -> None:
         assert gc.get_freeze_count() > 0
     assert gc.get_threshold() == (700, 11, 12)
     assert gc.get_freeze_count() == 0
+
+
+def test_what_was_frozen_before_stays_so() -> None:
+    gc.freeze()
+    with garbage.put_off():
+        garbage.settle()
+    assert gc.get_freeze_count() > 0
 
 
 def test_what_a_target_sets_stays() -> None:
