@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 
 STREAM_ARN = "arn:aws:dynamodb:eu-west-1:123456789012:table/orders/stream/2026-01-01T00:00:00.000"
 GENERATIONS = 7
-SETTLING_S = 120.0
+SETTLING_S = 60.0
 
 
 @pytest.fixture
