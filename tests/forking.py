@@ -9,6 +9,7 @@ its folder. At the end of the input the process that runs is killed.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -87,11 +88,17 @@ def _become(request: dict[str, Any]) -> None:
         os._exit(status)
 
 
+async def _warm_up() -> None:
+    """Read the SDK's models of the services, which a process keeps: most of what a start would take beside the imports."""
+    options = AwsOptions(region="us-east-1", endpoint_url="http://127.0.0.1:1")
+    async with open_aws(options) as aws, aws.client("dynamodb"), aws.open_wire("dynamodbstreams"):
+        pass  # nothing is called
+
+
 if __name__ == "__main__":
     # What the commands would import one by one.
-    import aioboto3  # noqa: F401
+    import anyio
 
-    import streamflow.aws.session
     import streamflow.cli.dlq
     import streamflow.cli.main
     import streamflow.cli.redriving
@@ -102,6 +109,12 @@ if __name__ == "__main__":
     import streamflow.sinks.sqlite
     import streamflow.sources.dynamodb
     import streamflow.stores.sqlite  # noqa: F401
+    from streamflow.aws.session import open_aws
+    from streamflow.pipeline import AwsOptions
     from streamflow.testing import failpoints
 
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    anyio.run(_warm_up)
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page that holds an object
     _serve()
