@@ -15,7 +15,6 @@ from aiobotocore.config import AioConfig
 from aiobotocore.credentials import AioAssumeRoleCredentialFetcher, AioDeferredRefreshableCredentials
 from botocore import exceptions as botocore_errors
 from botocore.loaders import create_loader
-from botocore.utils import get_environ_proxies
 
 from streamflow.aws.errors import translate, with_code
 from streamflow.aws.signing import Keys
@@ -23,7 +22,6 @@ from streamflow.errors import AccessDeniedError, ConfigError
 
 if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
-    from typing import Literal
 
     from streamflow.clock import Clock
     from streamflow.pipeline import AwsOptions
@@ -95,17 +93,6 @@ async def open_identity(options: AwsOptions, clock: Clock) -> Identity:
     return identity
 
 
-def certificates(options: AwsOptions) -> str | Literal[False] | None:
-    """The file of those to trust; None is the SDK's choice, and False is none, where nothing at all is encrypted.
-
-    To read them takes each client some 20 ms. A proxy may be reached over TLS also where the endpoint is not.
-    """
-    url = options.endpoint_url or ""
-    if url.startswith("http:") and options.ca_bundle is None and not get_environ_proxies(url):
-        return False
-    return options.ca_bundle
-
-
 def client(
     session: Any,
     options: AwsOptions,
@@ -123,7 +110,7 @@ def client(
         retries={"mode": "standard", "total_max_attempts": attempts_max},
     )
     opened: AbstractAsyncContextManager[Any] = session.client(
-        service, config=config, endpoint_url=options.endpoint_url, verify=certificates(options), **keys
+        service, config=config, endpoint_url=options.endpoint_url, verify=options.ca_bundle, **keys
     )
     return opened
 

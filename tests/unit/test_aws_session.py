@@ -12,7 +12,7 @@ from aiohttp import web
 
 from scripted_aws import Received, isolate, json_answer, raw_server, refusal, serving
 from streamflow.aws.errors import translate
-from streamflow.aws.identity import certificates, session_name
+from streamflow.aws.identity import session_name
 from streamflow.aws.session import open_aws
 from streamflow.clock import SystemClock
 from streamflow.errors import AccessDeniedError, ConfigError, NotFoundError, SourceError
@@ -53,20 +53,6 @@ class RoleServer:
             <SecretAccessKey>s</SecretAccessKey><SessionToken>token{len(self.assumed)}</SessionToken>
             <Expiration>{expiration.isoformat()}</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>""",
         )
-
-
-# --- what is trusted --------------------------------------------------------------------------------------------------
-
-
-def test_certificates_are_looked_at_wherever_something_may_be_encrypted(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert certificates(AwsOptions()) is None
-    assert certificates(AwsOptions(endpoint_url="https://127.0.0.1:1")) is None
-    assert certificates(AwsOptions(endpoint_url="https://127.0.0.1:1", ca_bundle="ca.pem")) == "ca.pem"
-    assert certificates(AwsOptions(endpoint_url="http://127.0.0.1:1", ca_bundle="ca.pem")) == "ca.pem"
-    plain = AwsOptions(endpoint_url="http://127.0.0.1:1")
-    assert certificates(plain) is False
-    monkeypatch.setenv("HTTP_PROXY", "https://proxy.example")
-    assert certificates(plain) is None
 
 
 # --- a declaration that cannot work ----------------------------------------------------------------------------------
