@@ -126,7 +126,9 @@ class QuietRepeatsNothing(OfFacts):
 
 
 def _unstored(course: Course) -> int | None:
-    """The lowest record that the present epoch's handler was done with and the row's checkpoint does not cover."""
+    """The lowest record that the present epoch's handler was done with, that the row's checkpoint does not cover, and that is
+    still there to be read.
+    """
     assert course.row is not None
-    covered, epoch = through(course.row.checkpoint), course.row.epoch
+    covered, epoch = max(through(course.row.checkpoint), course.shard.gone_through), course.row.epoch
     return min((number for number, by in course.done_by.items() if by == epoch and number > covered), default=None)
