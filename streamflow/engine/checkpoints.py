@@ -40,6 +40,7 @@ class Checkpoints:
     _moved: anyio.Event = field(default_factory=anyio.Event)
     _stored_at: float = float("-inf")
     _noted: int = 0
+    _storing: anyio.Lock = field(default_factory=anyio.Lock)
 
     @classmethod
     def of(cls, flow: Flow, held: HeldLease, start: Position) -> Checkpoints:
@@ -91,9 +92,15 @@ class Checkpoints:
     async def store(self) -> None:
         """Store the frontier as it is now, trying for as long as the store fails and the lease is valid.
 
+        Whoever comes meanwhile waits: of two that write side by side the older frontier could be the later one.
+
         Raises:
             LeaseLostError: somebody else owns the shard, or the lease ran out while the store failed.
         """
+        async with self._storing:
+            await self._store()
+
+    async def _store(self) -> None:
         clock = self.flow.around.clock
         failures = 0
         while (self.frontier, self.window) != (self.held.lease.checkpoint, self.held.lease.window):

@@ -12,6 +12,7 @@ from streamflow import events
 from streamflow.leases import SUSPECTS
 from streamflow.rules.suspicion import DEATHS_MAX, ISOLATED_S, TIMES_MAX
 from streamflow.testing.counted_store import CountedMemoryStore
+from streamflow.testing.failpoints import armed
 from streamflow.testing.simulation.loop import SimulatedLoop
 from world import FaultyStore, World
 
@@ -112,6 +113,23 @@ async def test_a_killer_behind_many_that_were_settled_is_found() -> None:
     await lives.live_on(delivered(world, but={"k250"}))
     assert [letter.reason for letter in await world.letters("dead")] == ["SuspectedKiller"]
     world.check_order()
+
+
+async def test_checkpoints_of_an_isolated_shard_do_not_overtake_each_other() -> None:
+    """Two tasks store them there; one that takes its time must not write an older one behind the other's (small 50)."""
+    world = World(shards=1)
+    world.write(*[f"k{number}" for number in range(60)])
+    lives = Lives(world, "k25", batch_size=10, checkpoint_interval_s=0.05)
+
+    async def dawdle(name: str) -> None:
+        if name == "checkpoint.before_write" and str(anyio.get_current_task().name).endswith("/checkpoint"):
+            await anyio.sleep(0.5)
+
+    with armed(dawdle):
+        await lives.live_on(delivered(world, but={"k25"}))
+    stored = [int(event.checkpoint.sequence_number) for event in world.of(events.CheckpointStored)]
+    assert len(stored) > 10
+    assert stored == sorted(stored)
 
 
 async def test_filters_before_a_killer_take_nothing_from_what_is_known_of_it() -> None:
