@@ -108,13 +108,13 @@ class Course:
         self._settled_first = place
         return numbers[place] if place < len(numbers) else None
 
-    def numbers_between(self, low: float, high: float) -> bool:
-        """Whether there is a record in (`low`, `high`] that somebody could read: only that is worth a checkpoint."""
+    def first_behind(self, checkpoint: float) -> int | None:
+        """The first record behind it that somebody could read: only that is worth a checkpoint."""
         numbers = self.shard.numbers
-        place = bisect_right(numbers, max(low, self.shard.gone_through))
+        place = bisect_right(numbers, max(checkpoint, self.shard.gone_through))
         while place < len(numbers) and numbers[place] in self.lost:
             place += 1
-        return place < len(numbers) and numbers[place] <= high
+        return numbers[place] if place < len(numbers) else None
 
     @property
     def all_settled(self) -> bool:
@@ -240,9 +240,11 @@ class Truth:
     def _note_unstored(self, course: Course) -> None:
         # Where the sink keeps the checkpoint, that of the row may be behind for as long as nothing new is read.
         if course.unstored_since_s is None and course.row is not None and course.done_by and not self.transactional:
-            first = course.first_unsettled()
-            newest = course.shard.numbers[-1] if first is None else first - 1
-            if course.numbers_between(through(course.row.checkpoint), newest):
+            first, unsettled = course.first_behind(through(course.row.checkpoint)), course.first_unsettled()
+            if first is None or (unsettled is not None and unsettled <= first):
+                return
+            # What an owner before this one was done with, this one has to do again before it may store it.
+            if course.done_by.get(first, course.row.epoch) == course.row.epoch:
                 course.unstored_since_s = self.now_s
 
     def _note_record(self, record: RecordMade) -> None:

@@ -7,7 +7,6 @@ hears of every effect as it happens.
 from __future__ import annotations
 
 import logging
-import math
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -367,7 +366,7 @@ class World:
                 return f"{pipeline}: {shard_id} is not ended, but {row.state.value}"
             if not shard.finished and not self._lives(course):
                 return f"{pipeline}: {shard_id} is nobody's who lives"
-            if not self.oracle.transactional and course.numbers_between(through(row.checkpoint), math.inf):
+            if not self.oracle.transactional and course.first_behind(through(row.checkpoint)) is not None:
                 return f"{pipeline}: the checkpoint of {shard_id} is {row.checkpoint}, and later records are done"
         return ""
 
