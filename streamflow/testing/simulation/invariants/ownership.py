@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
@@ -12,6 +13,7 @@ from streamflow.testing.simulation.oracle import OfFacts
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from streamflow.leases import Lease
     from streamflow.testing.simulation.facts import Fact
     from streamflow.testing.simulation.oracle import Bounds
     from streamflow.testing.simulation.truth import Course, Truth
@@ -28,9 +30,9 @@ class OneOwner(OfFacts):
     name = "V5"
     hears: ClassVar[Sequence[type]] = (RowStored, Invoked)
     _takers: dict[tuple[str, str, int], str] = field(default_factory=dict)
-    _twins: set[tuple[str, str, int]] = field(default_factory=set)
-    """Epochs that were taken by another worker of the same name, perhaps more than once: the older one hears of it at its next
-    sign of life.
+    _ended_by_twin: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    """Epochs that ended when another worker of the same name took the shard, or let it go: their owner hears of it at its next
+    sign of life, whoever has the shard by then.
     """
     _dispatchers: dict[tuple[str, str, int], str] = field(default_factory=dict)
     _zombies: Counter[tuple[str, str, str, int]] = field(default_factory=Counter)
@@ -46,14 +48,20 @@ class OneOwner(OfFacts):
         if row.epoch != before.epoch:
             place = row.pipeline, row.shard_id, row.epoch
             other = self._takers.setdefault(place, fact.node)
-            anew = course.takers.get(before.epoch) == fact.node
-            if _name(before.owner) == _name(row.owner) and (not anew or (*place[:2], before.epoch) in self._twins):
-                self._twins.add(place)
+            if _name(before.owner) == _name(row.owner):
+                self._note_twin(fact.node, course, before, truth)
             if other != fact.node:
                 return f"{fact.node} took {row.shard_id} in epoch {row.epoch}, which was {other}'s"
         elif row.owner not in {before.owner, None, row.claimant}:
             return f"{fact.node} made {row.owner} the owner of {row.shard_id} in epoch {row.epoch} of {before.owner}"
+        elif row.owner != before.owner:
+            # At its stop a worker lets go what has its name, and that it has not taken yet.
+            self._note_twin(fact.node, course, before, truth)
         return None
+
+    def _note_twin(self, node: str, course: Course, row: Lease, truth: Truth) -> None:
+        if course.takers.get(row.epoch) != node:
+            self._ended_by_twin[row.pipeline, row.shard_id, row.epoch] = truth.now_s
 
     def _dispatched(self, fact: Invoked, truth: Truth) -> str | None:
         course = truth.courses[fact.pipeline, fact.shard_id]
@@ -65,8 +73,10 @@ class OneOwner(OfFacts):
             return f"{fact.node} dispatched records of {fact.shard_id} in epoch {fact.epoch}, in which {other} did"
         if row is not None and row.epoch <= fact.epoch and row.owner is not None:
             return None
-        twins = row is not None and (fact.pipeline, fact.shard_id, row.epoch) in self._twins
-        if (self.bounds.steals or twins) and truth.now_s <= course.taken_at_s + self.bounds.lease_duration_s:
+        ended_at_s = self._ended_by_twin.get((fact.pipeline, fact.shard_id, fact.epoch), -math.inf)
+        if self.bounds.steals:
+            ended_at_s = max(ended_at_s, course.taken_at_s)
+        if truth.now_s <= ended_at_s + self.bounds.lease_duration_s:
             return None
         place = fact.node, fact.pipeline, fact.shard_id, fact.epoch
         self._zombies[place] += 1
