@@ -116,6 +116,13 @@ class Course:
             place += 1
         return numbers[place] if place < len(numbers) else None
 
+    def first_handled_behind(self, checkpoint: float) -> int | None:
+        """The first record behind it that a handler was done with, if all between them are settled in another way."""
+        number = self.first_behind(checkpoint)
+        while number is not None and number not in self.done_by:
+            number = self.first_behind(number) if number in self.settled else None
+        return number
+
     @property
     def all_settled(self) -> bool:
         return self.first_unsettled() is None
@@ -240,11 +247,10 @@ class Truth:
     def _note_unstored(self, course: Course) -> None:
         # Where the sink keeps the checkpoint, that of the row may be behind for as long as nothing new is read.
         if course.unstored_since_s is None and course.row is not None and course.done_by and not self.transactional:
-            first, unsettled = course.first_behind(through(course.row.checkpoint)), course.first_unsettled()
-            if first is None or (unsettled is not None and unsettled <= first):
-                return
-            # What an owner before this one was done with, this one has to do again before it may store it.
-            if course.done_by.get(first, course.row.epoch) == course.row.epoch:
+            # What an owner before this one was done with, this one has to do again before it may store it; and what is no
+            # handler's is settled here when it is safe, and there perhaps only when every destination has it.
+            first = course.first_handled_behind(through(course.row.checkpoint))
+            if first is not None and course.done_by[first] == course.row.epoch:
                 course.unstored_since_s = self.now_s
 
     def _note_record(self, record: RecordMade) -> None:
