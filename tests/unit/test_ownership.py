@@ -155,6 +155,7 @@ class Suspended(VirtualClock):
         return self.monotonic() + self.for_s
 
 
+@pytest.mark.fault("F44")
 async def test_a_worker_whose_machine_was_suspended_believes_in_nothing(world: World) -> None:
     world.clock = clock = Suspended(world.clock.epoch_s)
     member = await participant(world)
