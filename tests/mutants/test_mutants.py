@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mutants import page
+from mutants.__main__ import SHARE_MIN
 from mutants.hunt import Catch
 from mutants.page import Report
 from mutants.protocol import MUTANTS
@@ -40,6 +41,10 @@ def test_a_mutant_is_caught(name: str) -> None:
 
 def test_all_that_there_are_were_tried() -> None:
     assert [verdict.name for verdict in page.kept().verdicts] == list(_BY_NAME)
+
+
+def test_hardly_any_is_missed() -> None:
+    assert page.kept().share >= SHARE_MIN
 
 
 def test_what_was_missed_is_named() -> None:
