@@ -19,7 +19,7 @@ from streamflow.rules.pacing import STORE_BACKOFF
 from streamflow.rules.steps import Checkpointed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from streamflow.engine.flow import Flow
     from streamflow.engine.ownership import HeldLease
@@ -67,9 +67,9 @@ class Checkpoints:
         self._rule.settle(lane, count)
         return self._advance()
 
-    def kept_at_stop(self, in_flight: Sequence[int]) -> list[int]:
+    def kept_at_stop(self, in_flight: Sequence[int], left: Iterable[int]) -> list[int]:
         """As `Frontier.kept_at_stop`."""
-        return self._rule.kept_at_stop(in_flight)
+        return self._rule.kept_at_stop(in_flight, left)
 
     def _advance(self) -> int:
         if self._rule.unsettled_from != self._noted or self.window != self.held.lease.window:

@@ -1,7 +1,8 @@
 """One shard's records through its lanes to the handler, until each is settled.
 
 A lane has one batch in flight at a time, and all changes of one item are in one lane. When the flow stops, the lanes still
-deliver what is older than the newest record that any of them has delivered: a clean stop repeats nothing.
+deliver what is older than the newest record that any of them has delivered: a clean stop repeats nothing. One whose batch
+fails ends all the same, and then the others deliver nothing that is newer than its records.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Delivery:
     lanes: list[Lane] = field(init=False)
     _runs: bool = False
     _over: anyio.Event | None = None
+    _left: list[int] = field(default_factory=list)
+    """The lanes that have ended because the flow stops."""
 
     def __post_init__(self) -> None:
         """Raises `WindowStateError` where the lease holds no state of a window."""
@@ -74,7 +77,10 @@ class Delivery:
         finished: list[bool] = []
 
         async def run_lane(lane: Lane) -> None:
-            finished.append(await lane.run())
+            finished.append(over := await lane.run())
+            if not over:
+                self._left.append(lane.number)
+                self.stop()
 
         name = f"{self.shared.flow.name}/{self.shared.shard.shard_id}"
         try:
@@ -86,10 +92,13 @@ class Delivery:
         return len(finished) == len(self.lanes) and all(finished)
 
     def stop(self) -> None:
-        """The flow stops: forget what is buffered, but for what is older than the newest record delivered."""
+        """The flow stops: forget what is buffered, but for what is older than the newest record delivered.
+
+        Again for each lane that ends: what is newer than a record that it leaves would come again.
+        """
         in_flight = [lane.unsettled for lane in self.lanes]
-        kept = self.shared.checkpoints.kept_at_stop(in_flight)
+        kept = self.shared.checkpoints.kept_at_stop(in_flight, self._left)
         for lane, batcher in zip(self.lanes, self.shared.buffer.batchers, strict=True):
-            batcher.truncate(kept[lane.number] - in_flight[lane.number])
-            lane.forget_later()
+            batcher.truncate(max(0, kept[lane.number] - in_flight[lane.number]))
+            lane.forget_behind(kept[lane.number])
         self.shared.buffer.wake()

@@ -69,6 +69,8 @@ class Lane:
     _remains: Remains = field(default_factory=lambda: Remains(()))
     _later: Sequence[Record] = ()
     """Cut from a batch, because they belong to a later window than its first record."""
+    _left: frozenset[int] = frozenset()
+    """Identities of records of the batch that are not to be handed over any more."""
     _batch: Batch | None = None
     """The last invocation of the current batch, and what came of it."""
     _error: Exception | None = None
@@ -105,9 +107,10 @@ class Lane:
         """Records of the current batch that are not settled."""
         return len(self._remains)
 
-    def forget_later(self) -> None:
-        """The flow stops: what no handler has seen is left for the next run."""
+    def forget_behind(self, kept: int) -> None:
+        """The flow stops: what no handler has seen, and all but the oldest `kept` of the batch, is left for the next run."""
         self._later = ()
+        self._left = frozenset(map(id, self._remains.behind(kept)))
 
     # -- which records come next --------------------------------------------------------------------------------------
 
@@ -186,6 +189,8 @@ class Lane:
         action = attempts.next(flow.around.clock.wall())
         while action is not None:
             match action:
+                case Invoke() if self._left and attempts.set_aside(lambda record: id(record) in self._left):
+                    pass
                 case Invoke(records=records) if records and self.windows is not None and self.windows.overflown:
                     # A part of the batch has left a state that no event can carry.
                     if not await self._close_in_between(self.windows):

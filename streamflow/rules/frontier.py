@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from streamflow.records import newest_outline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from streamflow.positions import Position
     from streamflow.records import Record
@@ -134,14 +134,16 @@ class Frontier:
         """The frontier. A record without a readable position moves it nowhere."""
         return self._position
 
-    def kept_at_stop(self, in_flight: Sequence[int]) -> list[int]:
+    def kept_at_stop(self, in_flight: Sequence[int], left: Iterable[int] = ()) -> list[int]:
         """How many records each lane still delivers when the shard stops, those in flight (given by lane) included.
 
-        All that is older than the newest record that any handler has seen: so a clean stop repeats nothing.
+        All that is older than the newest record that any handler has seen: so a clean stop repeats nothing. But nothing
+        that is newer than a record of the lanes in `left`, which deliver no more: it comes again whoever delivers it now.
         """
         unsettled = [lane.unsettled() for lane in self._lanes]
         seen = [ordinals[count - 1] for ordinals, count in zip(unsettled, in_flight, strict=True) if count]
-        newest = max([*seen, self._newest_settled])
+        oldest_left = min([unsettled[lane][0] for lane in left if unsettled[lane]], default=self._admitted)
+        newest = min(max([*seen, self._newest_settled]), oldest_left - 1)
         return [bisect_right(ordinals, newest) for ordinals in unsettled]
 
 
@@ -157,6 +159,10 @@ class Remains:
 
     def __len__(self) -> int:
         return len(self._records) - self._settled
+
+    def behind(self, count: int) -> Sequence[Record]:
+        """Those behind the oldest `count` that are unsettled."""
+        return self._records[self._settled + count :]
 
     def settle(self, records: Sequence[Record]) -> int:
         """Take these away; the answer is how many of the oldest are settled now in a row that were not before."""

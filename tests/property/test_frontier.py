@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from sys import getrefcount
 from typing import TYPE_CHECKING
 
@@ -144,6 +145,13 @@ def test_stop_keeps_what_is_older_than_the_newest_record_seen(data: st.DataObjec
     newest = max(seen, default=-1)
     expected = [sum(place <= newest for place in model.unsettled(lane)) for lane in range(LANES)]
     assert rule.kept_at_stop(in_flight) == expected
+    left = data.draw(st.sets(st.integers(0, LANES - 1)))
+    behind = [place for lane in left for place in model.unsettled(lane)]
+    useful = [
+        [place for place in model.unsettled(lane) if place < min(behind, default=math.inf)] for lane in range(LANES)
+    ]
+    expected = [sum(place <= newest for place in places) for places in useful]
+    assert rule.kept_at_stop(in_flight, left) == expected
 
 
 @given(st.integers(0, 30), st.data())

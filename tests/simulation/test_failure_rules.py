@@ -307,6 +307,37 @@ async def test_clean_stop_with_lanes_delivers_what_is_older_than_the_newest_deli
     world.check_order()
 
 
+@pytest.mark.parametrize("batch_size", [1, 100])
+async def test_stop_delivers_nothing_behind_a_record_that_a_lane_gives_up(batch_size: int) -> None:
+    world = World(shards=1)
+    keys = [f"k{number}" for number in range(10)]
+    slow = anyio.Event()
+
+    async def fail_or_be_slow(batch: Batch) -> None:
+        ids = [record.keys["id"] for record in batch]
+        if "poison" in ids:
+            raise RuntimeError("poison")
+        if "k0" in ids and not slow.is_set():
+            slow.set()
+            await anyio.sleep(5)
+            if len(batch) > 1:
+                raise RuntimeError("its older half comes next")
+        await world.accept(batch)
+
+    world.write(*keys, "poison", *keys * 4)
+    options = {"parallelization_factor": 3, "batch_size": batch_size, "bisect_batch_on_function_error": True}
+    async with world.working(fail_or_be_slow, **options) as worker:
+        await anyio.sleep(4)
+        before = len(world.deliveries)
+    last = world.deliveries[before:]
+    assert ("k0", 1) in last
+    assert worker.repeating() != {}
+    async with world.working(worker_id="w2", parallelization_factor=3):
+        await world.until(world.everything_delivered)
+    assert [world.deliveries.count(delivery) for delivery in last] == [1] * len(last), "what came last comes once"
+    world.check_order()
+
+
 async def test_children_start_when_all_lanes_of_their_parent_are_done() -> None:
     world = World(shards=1)
     poison = Poison(world, {"k3"})
