@@ -409,6 +409,37 @@ def unclean_hand_over(wrong: bool) -> History:
     return history
 
 
+def unclean_hand_over_behind_a_failure(wrong: bool) -> History:
+    """V7: as before, and a record fails; what is done behind one that was under way when faults ended cannot be stored."""
+    history = begun(facts.Terms(lanes=2))
+    history.make(4, key="of one lane")
+    history.make(5, key="of another")
+    failing = None if wrong else history.invoke(4)
+    history.deliver(1, 2, 3)
+    history.deliver(5)
+    history.quiet()
+    failing = failing or history.invoke(4)
+    history.at_s = 35.0
+    history.tell(facts.Returned(**failing))
+    history.store()
+    history.checkpoint(3, owner="w2", claimant="w2")
+    return history
+
+
+def unclean_hand_over_before_a_failure(wrong: bool) -> History:
+    """V7: a lease is passed on, and what was done before a record that fails is not stored."""
+    history = begun(facts.Terms(lanes=2))
+    history.make(4, key="of another lane")
+    failing = history.invoke(4)
+    history.deliver(1, 2, 3)
+    history.quiet()
+    history.at_s = 35.0
+    history.tell(facts.Returned(**failing))
+    history.store()
+    history.checkpoint(2 if wrong else 3, owner="w2", claimant="w2")
+    return history
+
+
 def late_checkpoint(wrong: bool) -> History:
     """V7: nothing fails, and what is done is not stored."""
     history = begun()
@@ -902,7 +933,8 @@ CASES: list[tuple[str, Callable[[bool], History]]] = [
     ("V5", an_epoch_of_two), ("V5", silent_and_at_work), ("V5", silent_and_storing),
     ("V6", child_first), ("V6", child_read_first), ("V6", ended_without_its_child),
     ("V6", ended_before_its_child), ("V6", started_too_early), ("V7", resumed_behind), ("V7", done_twice), ("V7", unclean_stop),
-    ("V7", unclean_hand_over), ("V7", late_checkpoint), ("V7", comes_twice_in_quiet), ("V7", left_in_the_middle),
+    ("V7", unclean_hand_over), ("V7", unclean_hand_over_behind_a_failure), ("V7", unclean_hand_over_before_a_failure),
+    ("V7", late_checkpoint), ("V7", comes_twice_in_quiet), ("V7", left_in_the_middle),
     ("V8", starving), ("V9", too_much_in_hand), ("V9", too_many_tasks),
     ("V10", slow_stop), ("V10", still_at_work), ("V10", still_an_owner),
     ("V11", given_up_without_a_failure), ("V11", given_up_in_company), ("V11", given_up_changed),

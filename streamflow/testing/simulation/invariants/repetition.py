@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,11 +27,16 @@ class RepetitionBounded(OfFacts):
     """V7: an owner delivers nothing that its first checkpoint covered, and nothing twice that its handler was done with.
 
     So a crash repeats what was done since the last stored checkpoint, and what was in flight; a clean stop, and a lease
-    that is passed on while nothing fails, repeat nothing.
+    that is passed on while nothing fails, repeat nothing. A record that was begun before faults were over may hang, and
+    fail, for long after: what other lanes had done behind it cannot be stored, as no failing batch holds up a stop.
     """
 
     name = "V7"
-    hears: ClassVar[Sequence[type]] = (Invoked, NodeStopped, RowStored, Told)
+    hears: ClassVar[Sequence[type]] = (Invoked, NodeStopped, Returned, RowStored, Told)
+    _begun_in_time: set[int] = field(default_factory=set)
+    """Invocations under way that began before faults were over."""
+    _failed: set[tuple[str, str, int, int]] = field(default_factory=set)
+    """Pipeline, shard id, epoch and number of records whose last invocation was one of these, and was not done with them."""
     _lost: set[tuple[str, str, str]] = field(default_factory=set)
     _let_go: set[tuple[str, str, str]] = field(default_factory=set)
     """What was let go for another worker, in time or not, is no part of a later stop."""
@@ -47,7 +53,12 @@ class RepetitionBounded(OfFacts):
                 self._lost.add((fact.node, pipeline, shard_id))
                 return None
             case Invoked():
+                if truth.now_s < truth.quiet_at_s:
+                    self._begun_in_time.add(fact.invocation)
                 return self._dispatched(fact, truth)
+            case Returned():
+                self._returned(fact)
+                return None
             case NodeStopped() if fact.drained and not fact.failed:
                 return self._stopped(fact, truth)
             case RowStored():
@@ -81,15 +92,24 @@ class RepetitionBounded(OfFacts):
                 return f"{fact.node} stopped cleanly, but {unstored} of {shard_id} will be delivered again"
         return None
 
-    @staticmethod
-    def _passed_on(fact: RowStored, truth: Truth) -> str | None:
+    def _returned(self, fact: Returned) -> None:
+        places = {(fact.pipeline, fact.shard_id, fact.epoch, number) for number in fact.numbers}
+        self._failed -= places
+        if fact.invocation in self._begun_in_time:
+            self._begun_in_time.remove(fact.invocation)
+            self._failed |= {place for place in places if place[-1] not in fact.done}
+
+    def _passed_on(self, fact: RowStored, truth: Truth) -> str | None:
         before, row = fact.before, fact.after
         if before is None or row is None or row.owner == before.owner or row.epoch != before.epoch:
             return None
         course = truth.course(row.pipeline, row.shard_id)
         if course is None or truth.now_s < truth.quiet_at_s + SETTLING_S or course.takers.get(row.epoch) != fact.node:
             return None
-        if (unstored := _unstored(course)) is not None and not course.forgotten:
+        unstored, hole = _unstored(course), _first_undone(course)
+        if hole is not None and (row.pipeline, row.shard_id, row.epoch, hole) in self._failed:
+            unstored = unstored if unstored is not None and unstored < hole else None
+        if unstored is not None and not course.forgotten:
             return f"{fact.node} passed {row.shard_id} on at {row.checkpoint}, but {unstored} is done"
         return None
 
@@ -132,3 +152,13 @@ def _unstored(course: Course) -> int | None:
     assert course.row is not None
     covered, epoch = max(through(course.row.checkpoint), course.shard.gone_through), course.row.epoch
     return min((number for number, by in course.done_by.items() if by == epoch and number > covered), default=None)
+
+
+def _first_undone(course: Course) -> int | None:
+    """The lowest record behind the row's checkpoint that the present epoch's handler has to be done with, and is not."""
+    assert course.row is not None
+    covered, epoch = max(through(course.row.checkpoint), course.shard.gone_through), course.row.epoch
+    settled = course.excused, course.lost, course.letters
+    behind = course.shard.numbers[bisect_right(course.shard.numbers, covered) :]
+    due = (number for number in behind if not any(number in some for some in settled))
+    return next((number for number in due if course.done_by.get(number) != epoch), None)
