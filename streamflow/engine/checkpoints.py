@@ -57,6 +57,14 @@ class Checkpoints:
         """Whether records behind the frontier are settled already."""
         return self._rule.ahead
 
+    def begin_at(self, records: Sequence[Record]) -> bool:
+        """As `Frontier.begin_at`. True: the frontier is to be stored before a handler sees any of these records.
+
+        From a pinned tip one reads exactly from there on; whoever reads from its time again begins up to two seconds before it,
+        and would deliver changes from before the tip behind later ones of the same item.
+        """
+        return self._rule.begin_at(records)
+
     def admit(self, records: Sequence[Record], lanes: Sequence[Sequence[int]], *, weight: int) -> int:
         """Take note of a page and its way into the lanes; the answer is the weight of the pages that are settled now."""
         self._rule.admit(records, lanes, weight=weight)

@@ -42,6 +42,7 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
 
     Raises:
         RequestRefusedError: the service will never answer this request.
+        LeaseLostError: where the start was a time, its place could not be stored.
     """
     pace, phase = flow.options.pace, phase_of(shard_id)
     clock = flow.around.clock
@@ -66,6 +67,8 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
             continue
         buffer.asked_at = None
         await reach("page.read")
+        if buffer.checkpoints.begin_at(page.records):
+            await buffer.checkpoints.store()
         if flow.stopping.is_set() or buffer.ended:
             return  # its records would come behind what the stop has forgotten, or what is delivered before it opens anew
         failures = 0

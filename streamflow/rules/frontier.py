@@ -9,12 +9,12 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from streamflow.positions import Position, PositionKind
 from streamflow.records import newest_outline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from streamflow.positions import Position
     from streamflow.records import Record
 
 
@@ -70,6 +70,18 @@ class Frontier:
         self._settled_weight = 0
         self.unsettled_from = 0
         """The ordinal of the oldest unsettled record, or of the next one to come: grows as the frontier moves."""
+
+    def begin_at(self, records: Sequence[Record]) -> bool:
+        """Where the start is a time, the first record that was read says which place that is; true if it does.
+
+        To be asked before the first page is admitted: nothing was settled then.
+        """
+        if self._admitted or self._position.kind is not PositionKind.AT_TIMESTAMP:
+            return False
+        outline = newest_outline(records[:1])
+        if outline is not None:
+            self._position = Position.at(outline[0].sequence_number)
+        return outline is not None
 
     def admit(self, records: Sequence[Record], lanes: Sequence[Sequence[int]], *, weight: int = 0) -> None:
         """Take note of a page, oldest record first; `lanes` has the places in the page that each lane is to settle.

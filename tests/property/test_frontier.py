@@ -105,6 +105,21 @@ def test_record_without_a_position_moves_the_frontier_nowhere() -> None:
     assert rule.position == Position.after("1")
 
 
+def test_first_record_tells_the_place_of_a_time() -> None:
+    rule = Frontier(Position.at_timestamp(1.0))
+    assert not rule.begin_at([])
+    assert not rule.begin_at([Record(msgspec.Raw(b"{}"), SHARD), record(5)])
+    assert rule.begin_at([record(5), record(6)])
+    assert rule.position == Position.at("5")
+    assert not rule.begin_at([record(6)]), "it is no time any more"
+
+
+def test_page_behind_the_first_one_tells_no_place() -> None:
+    rule = Frontier(Position.at_timestamp(1.0))
+    rule.admit([Record(msgspec.Raw(b"{}"), SHARD)], [range(1)])
+    assert not rule.begin_at([record(5)])
+
+
 def test_only_records_that_the_frontier_has_not_passed_are_kept() -> None:
     rule = Frontier(TRIM_HORIZON)
     records = [record(1), record(2)]

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
 import anyio
 import pytest
 
+from streamflow.batches import Batch  # noqa: TC001 - handlers are inspected
 from streamflow.engine.worker import Worker
 from streamflow.positions import TRIM_HORIZON, Position
 from streamflow.protocols import Pin
+from streamflow.testing.memory_source import MemoryShardReader, MemorySource
 from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from streamflow.records import Shard
+
 pytestmark = pytest.mark.anyio
+
+TIME = Position.at_timestamp(1764000000.0)
 
 
 @pytest.fixture
@@ -58,3 +70,44 @@ async def test_a_lease_stored_by_an_earlier_look_loses_nothing_to_a_later_pin() 
     later = Pin(position=Position.at_timestamp(world.clock.wall()), cursor=cursor(world, shard_id, at="LATEST"))
     await run_with(world, later)
     assert world.deliveries == [("a", 1), ("b", 1), ("c", 1), ("last", 1)]
+
+
+class PinnedByTime(MemorySource):
+    """As DynamoDB Streams: the tip is stored as a time, and from that one the second before it is read again."""
+
+    async def pin(self, shard: Shard) -> Pin:
+        return Pin(position=TIME, cursor=(await super().pin(shard)).cursor)
+
+    @asynccontextmanager
+    async def open(
+        self, shard: Shard, start: Position, *, cursor: str | None = None
+    ) -> AsyncIterator[MemoryShardReader]:
+        async with super().open(shard, TRIM_HORIZON if start == TIME else start, cursor=cursor) as reader:
+            yield reader
+
+
+async def test_whoever_follows_an_owner_that_died_at_its_first_record_delivers_nothing_older() -> None:
+    world = World(shards=1)
+    source = PinnedByTime(world.controls.tables, world.stream_arn)
+    world.write("a")
+
+    async def die(batch: Batch) -> None:
+        await world.accept(batch)
+        world.store.down = True
+        await anyio.sleep_forever()
+
+    first = Worker([await world.flow("p", source, die, worker_id="w1", starting_position="LATEST")])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(first.run)
+        await first.wait_started()
+        world.write("a")
+        await world.until(lambda: world.store.down)
+        tasks.cancel_scope.cancel()
+    world.store.down = False
+    world.write("last")
+    second = Worker([await world.flow("p", source, worker_id="w2", starting_position="LATEST")])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(second.run)
+        await world.until(lambda: ("last", 1) in world.deliveries)
+        second.stop()
+    assert world.deliveries == [("a", 2), ("a", 2), ("last", 1)]
