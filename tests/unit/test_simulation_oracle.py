@@ -95,6 +95,11 @@ class History:
         letter = facts.Letter(drawer=drawer, pipeline="p", shard_id=shard_id, number=number, **values)
         self.tell(facts.LettersStored(node="w1", letters=(letter,)))
 
+    def roll_back(self, row: Lease) -> None:
+        """The store has the row of `s1` as it was."""
+        self.rows["s1"] = row
+        self.tell(facts.StoreRolledBack(rows=(row,)))
+
     def checkpoint(self, number: int, node: str = "w1", **changes: Any) -> None:
         self.store(node, checkpoint=Position.after(str(number)), **changes)
 
@@ -225,6 +230,20 @@ def checkpoint_back(wrong: bool) -> History:
     history.deliver(1, 2)
     history.checkpoint(2)
     history.checkpoint(1 if wrong else 2)
+    return history
+
+
+def checkpoint_back_after_a_roll_back(wrong: bool) -> History:
+    """V4: the checkpoint goes back, and what was there had a version that no lost write had had."""
+    history = begun()
+    taken = history.rows["s1"]
+    history.deliver(1, 2)
+    history.checkpoint(1)
+    history.roll_back(taken)
+    history.checkpoint(2)
+    if wrong:
+        history.store()
+    history.checkpoint(1)
     return history
 
 
@@ -682,6 +701,18 @@ def two_at_once(wrong: bool) -> History:
     return history
 
 
+def two_at_once_after_a_roll_back(wrong: bool) -> History:
+    """V2: the store forgets a row's writes, and its owner, who has not taken it since, has two changes in two handlers."""
+    history = begun(facts.Terms(lanes=2))
+    taken = history.rows["s1"]
+    history.invoke(1)
+    history.roll_back(replace(taken, owner=None, epoch=taken.epoch - 1))
+    if not wrong:
+        history.take()
+    history.invoke(2, epoch=taken.epoch)
+    return history
+
+
 def too_many_handlers(wrong: bool) -> History:
     """V2: more than there are lanes."""
     history = begun(facts.Terms(lanes=2))
@@ -947,6 +978,7 @@ CASES: list[tuple[str, Callable[[bool], History]]] = [
     ("V12", given_up_too_early), ("V12", given_up_too_young),
     ("V8", unfair), ("V8", passed_over), ("V15", stormy), ("V15", stormy_between_answers),
     ("V13", flattering_lag_since_an_empty_page), ("V13", lag_that_stays),
+    ("V2", two_at_once_after_a_roll_back), ("V4", checkpoint_back_after_a_roll_back),
 ]  # fmt: skip
 
 

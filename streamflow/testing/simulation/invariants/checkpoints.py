@@ -72,6 +72,9 @@ class NothingGoesBack(OfFacts):
 
     Of a row that was deleted by hand nothing tells the epoch any more. Whoever was never shown it makes the row anew with the
     time of its own clock, which may be behind that of whoever made it first.
+
+    Where the store forgot writes, their versions come again: who had written one of them takes another's row for its own, and
+    stores over it what it has.
     """
 
     name = "V4"
@@ -81,6 +84,9 @@ class NothingGoesBack(OfFacts):
     _deleted_by_hand: set[tuple[str, str]] = field(default_factory=set)
     _shown: dict[tuple[str, str, str], int] = field(default_factory=dict)
     """Node, pipeline and shard id to the greatest epoch of it that the node was shown."""
+    _versions: set[tuple[str, str, int]] = field(default_factory=set)
+    _again: set[tuple[str, str, int]] = field(default_factory=set)
+    """Pipeline, shard id and version, where a store that had forgotten a write of this version has taken another one."""
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
         if isinstance(fact, RowsListed):
@@ -96,6 +102,8 @@ class NothingGoesBack(OfFacts):
         place = row.pipeline, row.shard_id
         newest = self._epochs.get(place, -1)
         self._epochs[place] = max(newest, row.epoch)
+        version = *place, row.version
+        (self._again if course.forgotten and version in self._versions else self._versions).add(version)
         if before is None:
             if newest >= row.epoch and not course.forgotten and not self._unknowing(fact.node, row):
                 return f"{fact.node} made the row of {row.shard_id} again with epoch {row.epoch}, after {newest}"
@@ -105,7 +113,8 @@ class NothingGoesBack(OfFacts):
             return f"{fact.node} moved the epoch of {row.shard_id} from {before.epoch} to {row.epoch}"
         if row.version <= before.version and row.claimant == before.claimant:
             return f"{fact.node} moved the version of {row.shard_id} from {before.version} to {row.version}"
-        if through(row.checkpoint) < through(before.checkpoint) and row.gaps == before.gaps:
+        back = through(row.checkpoint) < through(before.checkpoint) and row.gaps == before.gaps
+        if back and (*place, before.version) not in self._again:
             return f"{fact.node} moved the checkpoint of {row.shard_id} from {before.checkpoint} to {row.checkpoint}"
         return None
 

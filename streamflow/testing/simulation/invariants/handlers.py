@@ -25,17 +25,30 @@ def _owner(fact: Invoked | Returned) -> _Owner:
 
 @dataclass(slots=True, eq=False)
 class OneAtATime(OfFacts):
-    """V2: of one item no owner has two changes in two handlers at once, and it has no more handlers than lanes."""
+    """V2: of one item no owner has two changes in two handlers at once, and it has no more handlers than lanes.
+
+    Where the store forgot writes, a node may take the same epoch twice. It lost the shard in between, so it is another owner
+    the second time, and what goes on in a thread of the first one's is not waited for.
+    """
 
     name = "V2"
-    hears: ClassVar[Sequence[type]] = (Invoked, Returned)
+    hears: ClassVar[Sequence[type]] = (Invoked, Returned, RowStored)
     _at_work: dict[_Owner, Counter[str]] = field(default_factory=dict)
     """Items in handlers."""
     _handlers: Counter[_Owner] = field(default_factory=Counter)
+    _begun: dict[_Owner, set[int]] = field(default_factory=dict)
+    """Invocations."""
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
+        if isinstance(fact, RowStored):
+            self._note_taken(fact, truth)
+            return None
         assert isinstance(fact, Invoked | Returned)
         owner, keys = _owner(fact), truth.shards[fact.shard_id].keys
+        begun = self._begun.setdefault(owner, set())
+        if isinstance(fact, Returned) and fact.invocation not in begun:
+            return None
+        (begun.add if isinstance(fact, Invoked) else begun.remove)(fact.invocation)
         at_work = self._at_work.setdefault(owner, Counter())
         items = Counter({keys[number] for number in fact.numbers})
         if isinstance(fact, Returned):
@@ -53,6 +66,17 @@ class OneAtATime(OfFacts):
         if self._handlers[owner] > truth.nodes[fact.node].terms.lanes:
             return f"{fact.node} has {self._handlers[owner]} handlers at work for {fact.shard_id}"
         return None
+
+    def _note_taken(self, fact: RowStored, truth: Truth) -> None:
+        before, row = fact.before, fact.after
+        if before is None or row is None or row.epoch == before.epoch:
+            return
+        course = truth.course(row.pipeline, row.shard_id)
+        if course is not None and course.forgotten:
+            owner = fact.node, row.pipeline, row.shard_id, row.epoch
+            self._at_work.pop(owner, None)
+            self._handlers.pop(owner, None)
+            self._begun.pop(owner, None)
 
 
 @dataclass(slots=True, eq=False)
