@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
+from streamflow import failpoints
 from streamflow.engine import reader
 from streamflow.engine.worker import Worker
 from streamflow.observe.shards import ShardFacts
 from streamflow.rules.pacing import Backoff, PollPace
 from streamflow.testing.simulation import interrupted
+from streamflow.testing.simulation.history import History
 from streamflow.testing.simulation.interrupted import INTERRUPTED, play
+from streamflow.testing.simulation.running import simulate
 from streamflow.testing.simulation.sinks import SimulatedSink
 
 if TYPE_CHECKING:
@@ -52,6 +57,24 @@ def test_that_a_lag_is_not_told_is_seen(monkeypatch: pytest.MonkeyPatch) -> None
 def test_that_an_outage_is_answered_by_a_storm_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "READ_BACKOFF", Backoff(first_s=0.1, max_s=0.1))
     assert "and it failed" in broken(34)["V15"]
+
+
+# What was abandoned in the middle complains when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_run_that_does_not_even_end_when_it_breaks_off_leaves_no_point_armed(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[object] = []
+
+    async def wait_on(_self: History) -> None:
+        kept.append(asyncio.current_task())
+        with suppress(asyncio.CancelledError):
+            await anyio.sleep_forever()
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(History, "run", wait_on)
+    simulate(1)
+    assert not failpoints.armed()
+    kept.clear()
+    gc.collect()
 
 
 async def _thread() -> None:

@@ -97,11 +97,15 @@ def simulate_world(
     async def live() -> None:
         run.world = world = make(loop, draws, faults)
         loop.set_exception_handler(lambda _, context: world.note_complaint(context))
-        with armed(world.dawdle):
-            await History(world).run()
+        await History(world).run()
         run.violations += world.concluded()
 
-    with deterministic() as repeatability, told_logs(run.note_line):
+    async def dawdle(name: str) -> None:
+        if run.world is not None:
+            await run.world.dawdle(name)
+
+    # Armed out here, because what is in the loop has no end where the loop breaks off.
+    with deterministic() as repeatability, told_logs(run.note_line), armed(dawdle):
         try:
             anyio.run(live, backend_options={"loop_factory": lambda: loop})
         except SimulationError as error:
