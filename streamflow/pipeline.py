@@ -79,7 +79,7 @@ class PipelineOptions(DeliveryOptions):
     starting_position: Literal["TRIM_HORIZON", "LATEST"] = "LATEST"
     """Where to start at the very first run: what the stream still holds, or what comes from now on."""
     poll_interval_s: Annotated[float, Field(ge=0.01, le=60)] = 0.25
-    """Pause between polls of a shard that has nothing new (Lambda polls four times a second)."""
+    """How often a shard is polled that has nothing new, each in its own place of the interval (Lambda: four times a second)."""
     polling: Polling = "latency"
     """When a shard is idle, and polled less often: `latency` after a minute without records, once a second; `cost` after
     two seconds, every ten."""

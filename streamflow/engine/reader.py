@@ -92,6 +92,7 @@ async def read_shard(flow: Flow, shard_id: str, reader: ShardReader, buffer: Sha
             silence_s=started - heard_at,
             shards=flow.whole.shards,
             phase=phase,
+            now_s=clock.monotonic(),
         )
         del page  # what is settled of it is to be free before the next one comes
         # Whoever stops the shard cancels this; an idle shard does little else, so it should cost little.

@@ -18,6 +18,8 @@ _BEHIND_S = 3.0
 IDLE_INTERVAL_MAX_S = 300
 """An iterator lives for 15 minutes, and no pause comes near to half of that."""
 _STRETCH_MAX = 0.1
+# A place that is nearer is that of the poll before, but for a rounding, or the service takes nearly an interval to answer.
+_PAUSE_SHARE_MIN = 0.1
 
 
 class _Habit(NamedTuple):
@@ -37,8 +39,9 @@ def phase_of(shard_id: str) -> float:
 class PollPace:
     """How often the shards of a pipeline are polled; the fields are options of the pipeline.
 
-    A shard that had records lately is polled every `interval_s`, whatever the other options say. The others are idle: the
-    pause between their polls grows up to the idle interval.
+    A shard that had records lately is polled every `interval_s`, whatever the other options say, and in its own place within
+    it: answers that come together wait for each other. The others are idle: the pause between their polls grows up to the
+    idle interval.
     """
 
     interval_s: float
@@ -65,21 +68,33 @@ class PollPace:
         return min(interval_s, IDLE_INTERVAL_MAX_S) * (1 + _STRETCH_MAX * phase)
 
     def delay_s(
-        self, *, records: int, page_bytes: int, newest_age_s: float, silence_s: float, shards: int, phase: float
+        self,
+        *,
+        records: int,
+        page_bytes: int,
+        newest_age_s: float,
+        silence_s: float,
+        shards: int,
+        phase: float,
+        now_s: float,
     ) -> float:
         """Pause before the next poll: none while the shard is behind, longer the longer it has been silent.
 
         `newest_age_s` is the age of the page's newest record, `silence_s` the time since the last page with records was
-        asked for. `shards` and `phase` are as for `idle_pause_s`.
+        asked for, `now_s` the time of a clock that all pauses of the shard are measured by. `shards` and `phase` are as for
+        `idle_pause_s`.
         """
         if records and (records >= _FULL_RECORDS or page_bytes >= _FULL_BYTES or newest_age_s > _BEHIND_S):
             return 0.0
         idle_s = silence_s - self.patience_s
-        if idle_s <= self.interval_s:
-            return self.interval_s
-        # As long as the shard has been idle, or down to half of that: shards that fell silent together part on the way.
-        growing_s = idle_s * (1 + phase) / 2
-        return max(self.interval_s, min(growing_s, self.idle_pause_s(shards=shards, phase=phase)))
+        if idle_s > self.interval_s:
+            # As long as the shard has been idle, or down to half of that: shards that fell silent together part on the way.
+            growing_s = idle_s * (1 + phase) / 2
+            pause_s = min(growing_s, self.idle_pause_s(shards=shards, phase=phase))
+            if pause_s > self.interval_s:
+                return pause_s
+        to_place_s = self.interval_s - (now_s - phase * self.interval_s) % self.interval_s
+        return to_place_s if to_place_s >= _PAUSE_SHARE_MIN * self.interval_s else self.interval_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,9 +23,17 @@ def delay_s(
     silence_s: float = 0.0,
     shards: int = 1,
     phase: float = 0.0,
+    now_s: float | None = None,
 ) -> float:
+    """Where no time is given, that of the shard's own place: a whole interval is before it."""
     return pace.delay_s(
-        records=records, page_bytes=page_bytes, newest_age_s=age_s, silence_s=silence_s, shards=shards, phase=phase
+        records=records,
+        page_bytes=page_bytes,
+        newest_age_s=age_s,
+        silence_s=silence_s,
+        shards=shards,
+        phase=phase,
+        now_s=phase * pace.interval_s if now_s is None else now_s,
     )
 
 
@@ -38,6 +46,17 @@ def test_a_shard_that_is_behind_is_polled_again_at_once() -> None:
 def test_a_shard_that_has_caught_up_is_polled_at_the_interval() -> None:
     assert delay_s(LATENCY, records=3, age_s=1.2) == 0.25
     assert delay_s(COST, records=3, age_s=1.2) == 0.25
+
+
+def test_a_shard_is_polled_in_its_own_place_of_the_interval() -> None:
+    # Polled at 100.0 and answered at 100.03 s, and its place is at three quarters of each interval.
+    assert delay_s(LATENCY, phase=0.75, now_s=100.03) == pytest.approx(0.1575)
+    # Answered later than its next place was: the one behind it.
+    assert delay_s(LATENCY, phase=0.75, now_s=100.2) == pytest.approx(0.2375)
+    # The next place is too near: no second question at once.
+    assert delay_s(LATENCY, phase=0.75, now_s=100.187) == 0.25
+    # Also where it is idle, and polled no less often than before.
+    assert delay_s(replace(LATENCY, idle_interval_s=0.25), silence_s=3_600.0, phase=0.75, now_s=100.03) < 0.25
 
 
 def test_for_latency_a_shard_is_idle_after_a_minute_and_polled_once_a_second() -> None:
