@@ -1,4 +1,4 @@
-"""`python -m soak.scraping URL PER_SECOND IDLE`: scrapes metrics at an even pace, and holds idle connections.
+"""`python -m soak.scraping URL PER_SECOND IDLE CORE`: scrapes metrics at an even pace, and holds idle connections.
 
 When its input ends it says in one line of JSON how often it was answered, and how often not.
 """
@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
+
+from benchmarks.contend import bind
 
 # A server that has enough connections closes the oldest; whoever insists on being idle comes again after about this, and not
 # all in one moment.
@@ -56,4 +58,5 @@ async def _idle(host: str, port: int, again_s: float) -> None:
 
 
 if __name__ == "__main__":
+    bind(int(sys.argv[4]))
     anyio.run(main, sys.argv[1], float(sys.argv[2]), int(sys.argv[3]))

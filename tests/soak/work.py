@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from streamflow.batches import Batch
     from streamflow.records import Record
 
-# Environment variables of the process: how long it works, and what half of the shards get meanwhile.
-SECONDS, KIND = "STREAMFLOW_SOAK_SECONDS", "STREAMFLOW_SOAK_KIND"
+# Environment variables of the process: how long it works, what half of the shards get meanwhile, and where others scrape it from:
+# on its own core they would take its caches as well.
+SECONDS, KIND, SCRAPING_CORE = "STREAMFLOW_SOAK_SECONDS", "STREAMFLOW_SOAK_KIND", "STREAMFLOW_SOAK_SCRAPING_CORE"
 # Far more idle connections than the server keeps open, and scrapes are still answered.
 SCRAPES_PER_S, IDLE_CONNECTIONS = 50, 500
 _STALL_CYCLE_S_MAX = 4.0
@@ -91,7 +92,7 @@ async def _scraping(url: str | None, told: dict[str, float]) -> AsyncIterator[No
     if url is None:
         yield
         return
-    arguments = [url, str(SCRAPES_PER_S), str(IDLE_CONNECTIONS)]
+    arguments = [url, str(SCRAPES_PER_S), str(IDLE_CONNECTIONS), os.environ[SCRAPING_CORE]]
     async with await anyio.open_process([sys.executable, "-m", "soak.scraping", *arguments], stdin=PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
