@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from streamflow.batches import Batch
     from streamflow.records import Record
 
-# Environment variables of the process: how long it works, what half of the shards get meanwhile, and where others scrape it from:
-# on its own core they would take its caches as well.
+# Environment variables of the process: how long it works, what half of the shards get meanwhile, and from which core it is
+# scraped: on its own one that would take its caches as well.
 SECONDS, KIND, SCRAPING_CORE = "STREAMFLOW_SOAK_SECONDS", "STREAMFLOW_SOAK_KIND", "STREAMFLOW_SOAK_SCRAPING_CORE"
 # Far more idle connections than the server keeps open, and scrapes are still answered.
 SCRAPES_PER_S, IDLE_CONNECTIONS = 50, 500
