@@ -651,6 +651,19 @@ def tried_once_more(wrong: bool) -> History:
     return history
 
 
+def tried_again_after_a_roll_back(wrong: bool) -> History:
+    """V12: the store forgets a row's writes, and its owner, who has not taken it since, tries what had its one retry."""
+    history = begun(facts.Terms(retries_max=1))
+    taken = history.rows["s1"]
+    history.fail(1)
+    history.fail(1)
+    history.roll_back(replace(taken, owner=None, epoch=taken.epoch - 1))
+    if not wrong:
+        history.take()
+    history.fail(1, epoch=taken.epoch)
+    return history
+
+
 def halves_tried_once_more(wrong: bool) -> History:
     """V12: a half has as many retries as the whole, and a split costs none."""
     history = begun(facts.Terms(retries_max=1, halves=True))
@@ -978,7 +991,7 @@ CASES: list[tuple[str, Callable[[bool], History]]] = [
     ("V12", given_up_too_early), ("V12", given_up_too_young),
     ("V8", unfair), ("V8", passed_over), ("V15", stormy), ("V15", stormy_between_answers),
     ("V13", flattering_lag_since_an_empty_page), ("V13", lag_that_stays),
-    ("V2", two_at_once_after_a_roll_back), ("V4", checkpoint_back_after_a_roll_back),
+    ("V2", two_at_once_after_a_roll_back), ("V12", tried_again_after_a_roll_back), ("V4", checkpoint_back_after_a_roll_back),
 ]  # fmt: skip
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from streamflow.testing.simulation.facts import ClockJumped, Invoked, LettersStored, NodeStarted, Returned, Sampled
+from streamflow.testing.simulation.facts import (
+    ClockJumped,
+    Invoked,
+    LettersStored,
+    NodeStarted,
+    Returned,
+    RowStored,
+    Sampled,
+)
 from streamflow.testing.simulation.oracle import OfFacts
 
 if TYPE_CHECKING:
@@ -26,11 +34,12 @@ class RetriesExact(OfFacts):
     """V12: whoever has a shard invokes its records until their retries are used up: not once more, and not once less.
 
     The records of one batch share a count. It begins anew with each half, and with what is left behind a record that was
-    done; a sink that is busy, and a record that only waits for another, cost nothing.
+    done; a sink that is busy, and a record that only waits for another, cost nothing. Where the store forgot writes, a node
+    may take the same epoch twice, and counts from nothing the second time.
     """
 
     name = "V12"
-    hears: ClassVar[Sequence[type]] = (Invoked, Returned, LettersStored)
+    hears: ClassVar[Sequence[type]] = (Invoked, Returned, LettersStored, RowStored)
     _failures: dict[_Owner, dict[int, int]] = field(default_factory=dict)
     _doomed: dict[_Owner, set[int]] = field(default_factory=dict)
     """What has to be given up."""
@@ -48,6 +57,13 @@ class RetriesExact(OfFacts):
                 return None
             case LettersStored(letters=letters):
                 return next((says for letter in letters if (says := self._kept(fact.node, letter))), None)
+            case RowStored(before=before, after=row) if (
+                before is not None and row is not None and row.epoch != before.epoch
+            ):
+                owner = fact.node, row.pipeline, row.shard_id, row.epoch
+                self._failures.pop(owner, None)
+                self._doomed.pop(owner, None)
+                return None
             case _:
                 return None
 
