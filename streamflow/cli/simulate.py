@@ -111,23 +111,27 @@ def simulate(
     """Run TARGET in a simulation: whole workers, faults of every kind, virtual time, the same run for the same seed.
 
     TARGET is module:name or path/file.py:name of a Scenario, an App, a Pipeline, or a function that makes one of them, or a
-    pipeline file. Handlers are called for real: let them reach stand-ins for their services. Exits with 0 if every promise
-    was kept, 1 if one was broken, 2 if TARGET or an option is wrong.
+    pipeline file. Handlers are called for real: let them reach stand-ins for their services. Ctrl-C ends with what the runs
+    before it found. Exits with 0 if every promise was kept, 1 if one was broken, 2 if TARGET or an option is wrong.
     """
     _check_kinds(without)
     several = Rehearsals(
         target=target, make=_maker(target), extent=Extent(**extent), pipeline=pipeline, without=without
     )
     first, count = 1 if seed is None else seed, seeds or (_SEEDS if seed is None else 1)
-    total, leaks = Sweep(), Counter[str]()
-    for each in range(first, first + count):
-        outcome = several.run(each)
-        total.add(outcome)
-        leaks.update(outcome.leaks)
-        if not as_json and (outcome.failed or count == 1):
-            click.echo("\n".join(_told(outcome, alone=count == 1)))
+    total, leaks, interrupted = Sweep(), Counter[str](), False
+    try:
+        for each in range(first, first + count):
+            outcome = several.run(each)
+            total.add(outcome)
+            leaks.update(outcome.leaks)
+            if not as_json and (outcome.failed or count == 1):
+                click.echo("\n".join(_told(outcome, alone=count == 1)))
+    except KeyboardInterrupt:
+        interrupted = True
+        click.echo(f"interrupted after {total.runs} of {count} seeds", err=True)
     smallest = None
-    if smaller and total.failed:
+    if smaller and total.failed and not interrupted:
         smallest = shrink(
             total.failed[0],
             partial(several.run, total.failed[0].seed),
@@ -135,6 +139,8 @@ def simulate(
         )
     show = _report if as_json else _summary
     click.echo(show(several, total, sorted(leaks), smallest))
+    if interrupted:
+        return Exit.INTERRUPTED
     return Exit.FAILED if total.failed else Exit.OK
 
 

@@ -20,6 +20,7 @@ from streamflow.testing.simulation.rehearsal import ABSENT, Extent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from streamflow.testing.simulation.running import Outcome
     from streamflow.testing.simulation.scenario import Scenario
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +109,24 @@ def test_a_seed_that_fails_is_told_with_the_command_that_does_it_again(simulate:
     repeated = simulate(*shlex.split(again)[2:])
     assert repeated.code == 1
     assert re.findall("trace (.+)", repeated.out) == trace != []
+
+
+def test_a_sweep_that_is_interrupted_tells_what_it_found(
+    simulate: Callable[..., Told], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Rehearsals.run
+
+    def run_two(several: Rehearsals, seed: int) -> Outcome:
+        if seed == 3:
+            raise KeyboardInterrupt
+        return run(several, seed)
+
+    monkeypatch.setattr(Rehearsals, "run", run_two)
+    told = simulate("simulated.py:wrong", *SHORT, "--seeds", "1000")
+    assert told.code == 130
+    assert "interrupted after 2 of 1000 seeds" in told.err
+    assert "2 of 2 failed: check 2" in told.out
+    assert told.out.splitlines()[-1].startswith("again: streamflow simulate simulated.py:wrong --seed 1 ")
 
 
 def test_shrinking_says_which_faults_a_failure_needs(simulate: Callable[..., Told]) -> None:
