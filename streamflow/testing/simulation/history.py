@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from streamflow.engine.worker import Worker
+    from streamflow.testing.simulation.workers import Workers
     from streamflow.testing.simulation.world import World
 
 _CONVERGED_WITHIN_S = 1_800.0
@@ -71,9 +72,10 @@ class _Seat:
 
 @dataclass(slots=True, eq=False)
 class History:
-    """Of one world, from its first write to its last stop."""
+    """Of one world and its workers, from its first write to its last stop."""
 
-    world: World
+    workers: Workers
+    world: World = field(init=False)
     _seats: list[_Seat] = field(default_factory=list)
     _over: bool = False
     """No more faults, and no more writes."""
@@ -84,6 +86,7 @@ class History:
     _reshaping: Reshaping = field(init=False)
 
     def __post_init__(self) -> None:
+        self.world = self.workers.world
         self._reshaping = Reshaping(self.world)
 
     async def run(self) -> None:
@@ -125,7 +128,7 @@ class History:
             version = world.setup.versions[min(seat.version, len(world.setup.versions) - 1)]
             self._perhaps_die_young(seat, node.lives + 1)
             try:
-                await node.live(partial(world.work, node, seat.worker_id, version))
+                await node.live(partial(self.workers.work, node, seat.worker_id, version))
             except StreamflowError as error:
                 # Its supervisor starts it again; once nothing fails any more there is no reason to end.
                 if world.faults.quiet and not self._ending and world.elapsed_s() > world.oracle.truth.quiet_at_s + 60.0:
@@ -215,7 +218,7 @@ class History:
 
     async def _stop(self, seat: _Seat, _rng: Random, *, now_after_s: float | None) -> None:
         key = seat.node.key
-        running = self.world.running.get(key)
+        running = self.workers.running.get(key)
         if not seat.node.alive or running is None:
             return
         self._signal(key, partial(self._stop_asked, key, running.worker))
@@ -380,7 +383,7 @@ class History:
             seat.wanted = False
             await self._stop(seat, world.draws.rng("unused"), now_after_s=None)
         await self._wait_gone(*(seat.node.key for seat in survivors))
-        world.sample()
+        self.workers.sample()
         # What was killed a moment ago ends at its own deadlines.
         await anyio.sleep(60.0)
         world.note_left()
@@ -388,10 +391,10 @@ class History:
     async def _wait_gone(self, *keys: str) -> None:
         """Until these lives are over, or take too long."""
         with anyio.move_on_after(self.world.setup.drain_timeout_s + 60.0):
-            while any(key in self.world.running for key in keys):  # noqa: ASYNC110 - in virtual time a look costs nothing
+            while any(key in self.workers.running for key in keys):  # noqa: ASYNC110 - in virtual time a look costs nothing
                 await anyio.sleep(0.5)
 
     async def _sample(self) -> None:
         while True:
             await anyio.sleep(self.world.setup.tick_s)
-            self.world.sample()
+            self.workers.sample()

@@ -14,6 +14,7 @@ from streamflow.testing.simulation.invariants.delivery import differences
 from streamflow.testing.simulation.oracle import Violation
 from streamflow.testing.simulation.running import Outcome, simulate, simulate_world
 from streamflow.testing.simulation.setups import SMALL, drawn
+from streamflow.testing.simulation.workers import Workers
 from streamflow.testing.simulation.world import World
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def interrupt(seed: int, *, without: Collection[str] = ()) -> Outcome:
 def _run(seed: int, stops: Mapping[str, float], without: Collection[str]) -> tuple[Outcome, Compared]:
     worlds: list[Compared] = []
 
-    def make(loop: SimulatedLoop, draws: Draws, faults: Faults) -> World:
+    def make(loop: SimulatedLoop, draws: Draws, faults: Faults) -> Workers:
         shapes = {kind: faults.rates.get(kind, 0.0) for kind in RESHAPING}
         faults.rates = {kind: rate for kind, rate in {**shapes, **stops}.items() if kind not in without}
         setup = drawn(SMALL, draws)
@@ -73,7 +74,7 @@ def _run(seed: int, stops: Mapping[str, float], without: Collection[str]) -> tup
         versions = tuple({**version, "maximum_record_age_s": -1} for version in setup.versions)
         setup = replace(setup, versions=versions)
         worlds.append(Compared(loop=loop, setup=setup, draws=draws, faults=faults))
-        return worlds[0]
+        return Workers(worlds[0])
 
     return simulate_world(seed, INTERRUPTED, make, without=without), worlds[0]
 

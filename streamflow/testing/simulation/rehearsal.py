@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,10 +35,11 @@ from streamflow.testing.simulation.scenario import Ending, Scenario, connect
 from streamflow.testing.simulation.setups import Scale, Setup
 from streamflow.testing.simulation.sinks import numbers_of
 from streamflow.testing.simulation.table import SimulatedTable
+from streamflow.testing.simulation.workers import Workers
 from streamflow.testing.simulation.world import World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from contextlib import AsyncExitStack
     from random import Random
 
@@ -102,11 +104,11 @@ def rehearse(
     setup = _setup(app, chosen, extent or Extent())
     begun: list[Rehearsal] = []
 
-    def world(loop: SimulatedLoop, draws: Draws, faults: Faults) -> World:
+    def workers(loop: SimulatedLoop, draws: Draws, faults: Faults) -> Workers:
         begun.append(Rehearsal(loop=loop, setup=setup, draws=draws, faults=faults, scenario=scenario, pipeline=chosen))
-        return begun[0]
+        return RehearsingWorkers(begun[0])
 
-    outcome = simulate_world(seed, WORLD, world, without=(*without, *impossible, *ABSENT))
+    outcome = simulate_world(seed, WORLD, workers, without=(*without, *impossible, *ABSENT))
     if begun[0].refused is not None:
         raise begun[0].refused
     return replace(outcome, without=tuple(without), raised=begun[0].raised)
@@ -158,9 +160,9 @@ class Rehearsal(World):
     """What of the scenario cannot be simulated, if it showed only now: the run has ended."""
 
     def __post_init__(self) -> None:
-        self._accepts = compile_filters(self.pipeline.filters, extensions=self.pipeline.filter_extensions)
+        self.accepts = compile_filters(self.pipeline.filters, extensions=self.pipeline.filter_extensions)
         self._items: dict[bytes, WireItem] = {}
-        self._changes = self._invocations = 0
+        self._changes = 0
         self.raised: Counter[str] = Counter()
         self._first: Pipeline | None = self.pipeline
         super().__post_init__()
@@ -174,7 +176,7 @@ class Rehearsal(World):
             key_schema=dict(self.scenario.key),
             view_type=self.scenario.view_type,
             shards=self.setup.scale.shards,
-            passes=lambda record: self._accepts is None or self._accepts(record),
+            passes=lambda record: self.accepts is None or self.accepts(record),
         )
 
     def change(self, key: str, rng: Random) -> None:  # noqa: ARG002 - which item changes is the scenario's choice
@@ -186,14 +188,14 @@ class Rehearsal(World):
         try:
             item = self.scenario.item(rng, self._changes)
         except Exception as error:  # noqa: BLE001 - it is the user's code
-            self._refuse(f"{code_line(error)}: the item of change {self._changes}: {type(error).__name__}: {error}")
+            self.refuse(f"{code_line(error)}: the item of change {self._changes}: {type(error).__name__}: {error}")
             return
         try:
             name = orjson.dumps(self._key_of(item))
             self.table.put(item)
         except (KeyError, TypeError, RefusedError) as error:
             keys = ", ".join(f"{key} ({kind})" for key, kind in self.scenario.key.items())
-            self._refuse(f"change {self._changes} has no item in wire form with the key {keys}: {item!r:.80}: {error}")
+            self.refuse(f"change {self._changes} has no item in wire form with the key {keys}: {item!r:.80}: {error}")
         else:
             self._items[name] = item
 
@@ -201,7 +203,8 @@ class Rehearsal(World):
         """What is written, and where it falls, is the scenario's choice."""
         return False
 
-    def _refuse(self, problem: str) -> None:
+    def refuse(self, problem: str) -> None:
+        """End the run: the scenario cannot be simulated."""
         self.refused = self.refused or ConfigError(problem)
         # A little later: what has been asked for in this moment is to begin before it ends.
         self.loop.call_later(1.0, self.loop.fail, SimulationError(problem))
@@ -209,69 +212,10 @@ class Rehearsal(World):
     def _key_of(self, item: WireItem) -> WireItem:
         return {name: item[name] for name in self.scenario.key}
 
-    # -- the handler ----------------------------------------------------------------------------------------------------
-
-    async def _flow(
-        self,
-        name: str,
-        source: Source,
-        key: str,
-        version: Mapping[str, Any],  # noqa: ARG002 - it is the pipeline's own
-        around: Surroundings,
-        stack: AsyncExitStack,
-    ) -> Flow:
-        pipeline, info = self._made(), await source.describe()
-        environment = Environment(log_stream_name=f"1970/01/01/[$LATEST]{key}", now=around.clock.monotonic)
-        try:
-            handler = await stack.enter_async_context(
-                open_handler(pipeline.handler, pipeline=name, environment=environment)
-            )
-        except ConfigError as error:
-            self._refuse(str(error))
-            raise
-        return Flow(
-            name=name,
-            options=pipeline,
-            source=source,
-            info=info,
-            chain=compose((partial(self._watched, key), *pipeline.middleware), handler.call),
-            fence=None,
-            around=around,
-            accepts=self._accepts,
-            # Whatever is given up is kept, to be looked at in the end.
-            destinations=[LettersDestination(around.store)],
-            event_bytes_max=pipeline.batch_bytes_max if isinstance(pipeline.handler, LambdaFunction) else None,
-        )
-
-    def _made(self) -> Pipeline:
+    def made(self) -> Pipeline:
         """The pipeline of a life that begins."""
         first, self._first = self._first, None
         return first or _chosen(self.scenario.made_app(), self.pipeline.name)
-
-    async def _watched(self, node: str, batch: Batch, call_next: Callable[[Batch], Any]) -> None:
-        """Tell what the chain is given, and what it says is done."""
-        self._invocations += 1
-        about: dict[str, Any] = {
-            "node": node,
-            "invocation": self._invocations,
-            "pipeline": batch.pipeline,
-            "shard_id": batch.shard.shard_id,
-            "epoch": batch.epoch,
-            "numbers": numbers_of(batch.records),
-        }
-        self.tell(Invoked(**about))
-        says: dict[str, Any] = {}
-        try:
-            await call_next(batch)
-            says = {"done": about["numbers"]}
-        except Exception as error:
-            says = _said(batch, error)
-            self.raised[f"{type(error).__name__} at {code_line(error)}"] += 1
-            raise
-        finally:
-            if done := says.get("done"):
-                self.tell(Accepted(**{**about, "numbers": done}))
-            self.tell(Returned(**about, **says))
 
     # -- what came of it --------------------------------------------------------------------------------------------------
 
@@ -303,6 +247,70 @@ class Rehearsal(World):
 
     def _record(self, body: bytes, shard: Shard) -> Record:
         return Record(msgspec.Raw(body), shard, self.pipeline.numbers)
+
+
+@dataclass(frozen=True, eq=False)
+class RehearsingWorkers(Workers):
+    """Those of a scenario, with its handler: what it is given and what it says is told."""
+
+    world: Rehearsal
+    _invocations: Iterator[int] = field(default_factory=partial(count, 1))
+
+    async def _flow(
+        self,
+        name: str,
+        source: Source,
+        key: str,
+        version: Mapping[str, Any],  # noqa: ARG002 - it is the pipeline's own
+        around: Surroundings,
+        stack: AsyncExitStack,
+    ) -> Flow:
+        pipeline, info = self.world.made(), await source.describe()
+        environment = Environment(log_stream_name=f"1970/01/01/[$LATEST]{key}", now=around.clock.monotonic)
+        try:
+            handler = await stack.enter_async_context(
+                open_handler(pipeline.handler, pipeline=name, environment=environment)
+            )
+        except ConfigError as error:
+            self.world.refuse(str(error))
+            raise
+        return Flow(
+            name=name,
+            options=pipeline,
+            source=source,
+            info=info,
+            chain=compose((partial(self._watched, key), *pipeline.middleware), handler.call),
+            fence=None,
+            around=around,
+            accepts=self.world.accepts,
+            # Whatever is given up is kept, to be looked at in the end.
+            destinations=[LettersDestination(around.store)],
+            event_bytes_max=pipeline.batch_bytes_max if isinstance(pipeline.handler, LambdaFunction) else None,
+        )
+
+    async def _watched(self, node: str, batch: Batch, call_next: Callable[[Batch], Any]) -> None:
+        """Tell what the chain is given, and what it says is done."""
+        about: dict[str, Any] = {
+            "node": node,
+            "invocation": next(self._invocations),
+            "pipeline": batch.pipeline,
+            "shard_id": batch.shard.shard_id,
+            "epoch": batch.epoch,
+            "numbers": numbers_of(batch.records),
+        }
+        self.world.tell(Invoked(**about))
+        says: dict[str, Any] = {}
+        try:
+            await call_next(batch)
+            says = {"done": about["numbers"]}
+        except Exception as error:
+            says = _said(batch, error)
+            self.world.raised[f"{type(error).__name__} at {code_line(error)}"] += 1
+            raise
+        finally:
+            if done := says.get("done"):
+                self.world.tell(Accepted(**{**about, "numbers": done}))
+            self.world.tell(Returned(**about, **says))
 
 
 def _said(batch: Batch, error: Exception) -> dict[str, Any]:

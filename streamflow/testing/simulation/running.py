@@ -19,6 +19,7 @@ from streamflow.testing.simulation.history import History
 from streamflow.testing.simulation.loop import SimulatedLoop, SimulationError
 from streamflow.testing.simulation.oracle import Violation
 from streamflow.testing.simulation.setups import SCALES, drawn
+from streamflow.testing.simulation.workers import Workers
 from streamflow.testing.simulation.world import World, told_logs
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class _Run:
 def simulate(seed: int, scale: str = "small", *, without: Collection[str] = ()) -> Outcome:
     """Run the world of a seed, without some kinds of faults, or some sites of them."""
 
-    def make(loop: SimulatedLoop, draws: Draws, faults: Faults) -> World:
-        return World(loop=loop, setup=drawn(SCALES[scale], draws), draws=draws, faults=faults)
+    def make(loop: SimulatedLoop, draws: Draws, faults: Faults) -> Workers:
+        return Workers(World(loop=loop, setup=drawn(SCALES[scale], draws), draws=draws, faults=faults))
 
     return simulate_world(seed, scale, make, without=without)
 
@@ -83,11 +84,11 @@ def simulate(seed: int, scale: str = "small", *, without: Collection[str] = ()) 
 def simulate_world(
     seed: int,
     scale: str,
-    make: Callable[[SimulatedLoop, Draws, Faults], World],
+    make: Callable[[SimulatedLoop, Draws, Faults], Workers],
     *,
     without: Collection[str] = (),
 ) -> Outcome:
-    """Run the world that `make` makes of a seed; `scale` is what it is called. `make` is called in the loop."""
+    """Run the world whose workers `make` makes of a seed; `scale` is what it is called. `make` is called in the loop."""
     started = thread_monotonic()
     draws = Draws(seed)
     faults = Faults(draws, without=without)
@@ -95,9 +96,10 @@ def simulate_world(
     run = _Run()
 
     async def live() -> None:
-        run.world = world = make(loop, draws, faults)
+        workers = make(loop, draws, faults)
+        run.world = world = workers.world
         loop.set_exception_handler(lambda _, context: world.note_complaint(context))
-        await History(world).run()
+        await History(workers).run()
         run.violations += world.concluded()
 
     async def dawdle(name: str) -> None:

@@ -1,68 +1,45 @@
-"""A world: the stream, the store and the sink in truth, the network before them, and whole workers that live on nodes.
+"""A world: the stream, the store and the sink in truth, and the network before them.
 
-The workers are the product's, put together as `streamflow.launch` does; only what they reach is simulated. The oracle
-hears of every effect as it happens.
+The oracle hears of every effect as it happens.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from streamflow import events
-from streamflow.destinations.letters import LettersDestination
-from streamflow.engine.flow import Flow, Surroundings, WorkerOptions
-from streamflow.engine.lease_loop import DistantStore
-from streamflow.engine.read_ahead import ReadAhead
-from streamflow.engine.worker import Worker
-from streamflow.errors import leading_error
 from streamflow.failpoints import NAMES
-from streamflow.middleware.chain import compose
-from streamflow.observe.balance import Balances
-from streamflow.observe.logs import EventLog
-from streamflow.observe.shards import OpenShards
-from streamflow.pipeline import Pipeline
-from streamflow.rules.filters import compile_filters
-from streamflow.sources.shared import SharedSource
 from streamflow.testing.controls import Controls
 from streamflow.testing.simulation.clocks import VirtualClock
-from streamflow.testing.simulation.destinations import SimulatedDestination
 from streamflow.testing.simulation.facts import (
     Invoked,
     LoopComplained,
-    NodeStarted,
-    NodeStopped,
     Promised,
     Returned,
-    Sampled,
     Told,
     Wrote,
 )
 from streamflow.testing.simulation.invariants import all_invariants
 from streamflow.testing.simulation.loop import NODE
 from streamflow.testing.simulation.network import Network
-from streamflow.testing.simulation.nodes import Node, open_lease_loop
 from streamflow.testing.simulation.oracle import Oracle
 from streamflow.testing.simulation.rows import SimulatedRows
 from streamflow.testing.simulation.setups import CANARY, KINDS_OF_ITEM
-from streamflow.testing.simulation.sinks import SimulatedHandler, SimulatedSink
+from streamflow.testing.simulation.sinks import SimulatedSink
 from streamflow.testing.simulation.sometimes import Sometimes
-from streamflow.testing.simulation.store import SimulatedStore
-from streamflow.testing.simulation.streams import SimulatedSource, SimulatedStreams
+from streamflow.testing.simulation.streams import SimulatedStreams
 from streamflow.testing.simulation.table import SimulatedTable
 from streamflow.testing.simulation.truth import through
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from random import Random
 
-    from streamflow.events import Event
-    from streamflow.protocols import Destination, Handler, Source, StateStore, TransactionalWriter
     from streamflow.records import Record
     from streamflow.testing.simulation.draws import Draws
     from streamflow.testing.simulation.facts import Fact
@@ -87,19 +64,6 @@ def _wanted(record: Record) -> bool:
     return image is not None and image.get("kind") == KINDS_OF_ITEM[0]
 
 
-@dataclass(slots=True, eq=False)
-class Running:
-    """One worker that lives: its parts, for those who stop it and look at it."""
-
-    node: Node
-    key: str
-    worker: Worker
-    balances: Balances
-    read_ahead: ReadAhead
-    stopped: dict[str, events.PipelineStopped] = field(default_factory=dict)
-    """By pipeline."""
-
-
 @dataclass(eq=False)
 class World:
     """To be made in the loop."""
@@ -108,8 +72,6 @@ class World:
     setup: Setup
     draws: Draws
     faults: Faults
-    running: dict[str, Running] = field(default_factory=dict)
-    """By the key of its node's life."""
 
     def __post_init__(self) -> None:
         setup = self.setup
@@ -192,127 +154,7 @@ class World:
             self._write(self.table.key_in(shard), KINDS_OF_ITEM[0])
         return True
 
-    # -- workers --------------------------------------------------------------------------------------------------------
-
-    async def work(self, node: Node, worker_id: str, version: Mapping[str, Any]) -> None:
-        """One life of a worker, in the node: from opening its parts to its end; raises what the worker raises."""
-        key = node.key
-        terms, ahead_s = self.setup.terms(version), node.clock.wall() - self.controls.tables.now()
-        self.tell(NodeStarted(node=key, worker_id=worker_id, terms=terms, ahead_s=ahead_s))
-        failed = True
-        try:
-            async with self._opened(node, worker_id, version) as running:
-                self.running[key] = running
-                await running.worker.run()
-            failed = False
-        except BaseExceptionGroup as group:
-            raise leading_error(group) from None
-        finally:
-            self._note_end(key, failed=failed)
-
-    @asynccontextmanager
-    async def _opened(self, node: Node, worker_id: str, version: Mapping[str, Any]) -> AsyncIterator[Running]:
-        key, setup, clock = node.key, self.setup, node.clock
-
-        @asynccontextmanager
-        async def opening() -> AsyncIterator[StateStore]:
-            yield SimulatedStore(self.rows, network=self.network, node=key, faults=self.faults)
-
-        async with AsyncExitStack() as stack:
-            lease_loop = await stack.enter_async_context(open_lease_loop(opening))
-            balances = Balances(OpenShards(clock))
-            around = Surroundings(
-                options=WorkerOptions(
-                    worker_id=worker_id,
-                    lease_duration_s=setup.lease_duration_s,
-                    drain_timeout_s=setup.drain_timeout_s,
-                    audit_interval_s=setup.audit_interval_s,
-                    look_interval_s=setup.look_interval_s,
-                    stall_s=setup.stall_s,
-                ),
-                store=DistantStore(lease_loop),
-                lease_loop=lease_loop,
-                clock=clock,
-                observers=(balances, EventLog(clock=clock), lambda event: self._note_event(key, event)),
-                random=self.draws.rng("engine", key),
-                read_ahead=ReadAhead(setup.worker_buffer_bytes_max),
-            )
-            source: Source = SimulatedSource(self.streams, self.stream_arn, network=self.network, node=key, clock=clock)
-            if len(setup.pipelines) > 1:
-                source = SharedSource(source, log_bytes_max=version["buffer_bytes_max"])
-            flows = [await self._flow(name, source, key, version, around, stack) for name in setup.pipelines]
-            for branch in flows[1:]:
-                branch.company = flows[0].name
-            yield Running(node, key, Worker(flows), balances, around.read_ahead)
-
-    async def _flow(
-        self,
-        name: str,
-        source: Source,
-        key: str,
-        version: Mapping[str, Any],
-        around: Surroundings,
-        stack: AsyncExitStack,  # noqa: ARG002 - for handlers that have to be opened
-    ) -> Flow:
-        handler = SimulatedHandler(
-            self.sink,
-            pipeline=name,
-            network=self.network,
-            node=key,
-            faults=self.faults,
-            # One that takes too long is tried again while its thread goes on, and nobody promises more.
-            in_thread=version["handler_timeout_s"] is None,
-        )
-        call: Handler = handler
-        fence: TransactionalWriter | None = handler if self.setup.sink == "transactional" else None
-        options = Pipeline(name=name.replace("/", "-"), source=source, handler=handler, **version)
-        return Flow(
-            name=name,
-            options=options,
-            source=source,
-            info=await source.describe(),
-            chain=compose((), call),
-            fence=fence,
-            around=around,
-            accepts=compile_filters(options.filters),
-            destinations=self._destinations(key, around.store),
-        )
-
-    def _destinations(self, key: str, store: StateStore) -> list[Destination]:
-        letters = LettersDestination(store)
-        elsewhere = SimulatedDestination(network=self.network, node=key, faults=self.faults, tell=self.tell)
-        chosen: dict[str, list[Destination]] = {
-            "letters": [letters],
-            "elsewhere": [elsewhere],
-            "both": [letters, elsewhere],
-        }
-        return chosen[self.setup.gives_up_to]
-
-    def _note_event(self, key: str, event: Event) -> None:
-        if isinstance(event, events.PipelineStopped) and key in self.running:
-            self.running[key].stopped[event.pipeline] = event
-        elif isinstance(event, events.PipelineStarted) and event.pipeline not in self.oracle.truth.promised:
-            self.tell(Promised(pipeline=event.pipeline))
-        self.tell(Told(node=key, event=event))
-
-    def _note_end(self, key: str, *, failed: bool) -> None:
-        running = self.running.pop(key, None)
-        if self.oracle.truth.nodes[key].ended:
-            return  # it was killed, and nothing that it says is heard
-        stopped = {} if running is None else running.stopped
-        self.tell(
-            NodeStopped(
-                node=key,
-                drained=all(event.drained for event in stopped.values()) and len(stopped) == len(self.setup.pipelines),
-                failed=failed,
-                repeating={
-                    (pipeline, shard_id): through(position)
-                    for pipeline, event in stopped.items()
-                    for shard_id, position in event.repeating.items()
-                },
-                tasks_left=tuple(self.loop.left_of(key)),
-            )
-        )
+    # -- what is heard of it --------------------------------------------------------------------------------------------
 
     def note_left(self) -> None:
         """Everybody has ended: tell what any life, also one that was killed, has left in the loop."""
@@ -332,23 +174,6 @@ class World:
     def note_line(self, text: str) -> None:
         """Somebody logged a line."""
         self.tell(Wrote(node="", text=text))
-
-    def sample(self) -> None:
-        """Tell what each worker looks like now."""
-        tasks = Counter(self.loop.nodes_of_tasks())
-        for key, running in self.running.items():
-            now_s = running.node.clock.wall()
-            shards = running.balances.shards.snapshot()
-            self.tell(
-                Sampled(
-                    node=key,
-                    buffered_bytes=running.read_ahead.bytes,
-                    tasks=tasks[key],
-                    shards=len(shards),
-                    ages_s={(shard.pipeline, shard.shard_id): shard.iterator_age_s(now_s) for shard in shards},
-                    ahead_s=now_s - self.controls.tables.now(),
-                )
-            )
 
     # -- what came of it ------------------------------------------------------------------------------------------------
 
