@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 import msgspec
@@ -52,12 +53,35 @@ class ShardOpened(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
 
 
+class ShardClosing(StrEnum):
+    """Why a worker stops working on a shard."""
+
+    ENDED = "ended"
+    """Everything to its end is settled."""
+    LOST = "lost"
+    """The lease is not this worker's any more."""
+    HANDED_OVER = "handed_over"
+    """A worker that goes on has let it go, in good order: for another that asked, or because it could not be read here."""
+    STOPPED = "stopped"
+    """The pipeline stops, or is cancelled."""
+    FAILED = "failed"
+    """An error ends the pipeline."""
+
+    @property
+    def left_to_others(self) -> bool:
+        """Whether whatever is left of the shard is somebody else's now: at a later stop this worker has nothing to tell of it.
+
+        Of a shard that ended nothing is left.
+        """
+        return self not in {ShardClosing.STOPPED, ShardClosing.FAILED}
+
+
 class ShardClosed(msgspec.Struct, frozen=True, kw_only=True):
-    """This worker stopped working on the shard. `reason`: ended, lost, handed_over, stopped or failed."""
+    """This worker stopped working on the shard."""
 
     pipeline: str
     shard_id: str
-    reason: str
+    reason: ShardClosing
     children: tuple[str, ...] = ()
     abandoned: int = 0
     """Records that were read and not settled: they will be read again by whoever works on the shard next."""

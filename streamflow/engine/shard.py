@@ -20,6 +20,7 @@ from streamflow.engine.isolation import Isolation, IsolationOver
 from streamflow.engine.parking import ParkedItems
 from streamflow.engine.reader import read_shard
 from streamflow.errors import LeaseLostError, NotFoundError, SourceError, StoreError, TrimmedError, leading_error
+from streamflow.events import ShardClosing
 from streamflow.failpoints import reach
 from streamflow.leases import Gap
 from streamflow.positions import TRIM_HORIZON
@@ -81,7 +82,7 @@ class ShardWork:
             SourceError: the service will never answer.
         """
         flow, held = self.flow, self.held
-        reason = "stopped"
+        reason = ShardClosing.STOPPED
         children: tuple[str, ...] = ()
         flow.around.emit(
             events.ShardOpened(
@@ -95,23 +96,23 @@ class ShardWork:
         try:
             reason, children = await self._work()
         except LeaseLostError as error:
-            reason = "lost"
+            reason = ShardClosing.LOST
             if isinstance(error, FencedOffError) and not self._cut_off:
                 await outrun(flow, held, error.epoch)
             self.ownership.forget(held, str(error))
         except Exception:
-            reason = "failed"
+            reason = ShardClosing.FAILED
             raise
         finally:
             flow.at_stop.pop(self._stop, None)
-            if reason == "lost" or (reason != "failed" and not flow.whole.stopping.is_set()):
-                flow.at_risk.pop(held.shard_id, None)  # what repeats is somebody else's to tell
+            if reason.left_to_others:
+                flow.at_risk.pop(held.shard_id, None)
             if self._cut_off:
                 # What the handler still does in a thread of its own, nobody knows: nobody else may have the shard yet.
                 self.ownership.abandon(held)
-            elif reason != "lost":
+            elif reason is not ShardClosing.LOST:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(flow.around.options.store_deadline_s):
-                    if reason != "ended":
+                    if reason is not ShardClosing.ENDED:
                         await self.ownership.release(held, to=self._claimant, heir=self.heir)
                     if self._isolation is not None:
                         await self._isolation.forget()
@@ -125,11 +126,13 @@ class ShardWork:
                 )
             )
 
-    async def _work(self) -> tuple[str, tuple[str, ...]]:
+    async def _work(self) -> tuple[ShardClosing, tuple[str, ...]]:
         while True:
             try:
                 if not await self._deliver_all():
-                    return "handed_over" if self._claimant else "stopped", ()
+                    # Where all of it stops by now, there is nobody here to go on.
+                    stops = self.flow.whole.stopping.is_set()
+                    return ShardClosing.STOPPED if stops else ShardClosing.HANDED_OVER, ()
                 break
             except TrimmedError as error:
                 await self._record_gap(str(error), resume=TRIM_HORIZON)
@@ -139,7 +142,7 @@ class ShardWork:
                 break
             except IsolationOver:
                 await self._end_isolation()
-        return "ended", await self._end()
+        return ShardClosing.ENDED, await self._end()
 
     async def _end_isolation(self) -> None:
         """Go on as with any other shard."""

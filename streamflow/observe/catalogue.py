@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from streamflow.events import ShardClosing
+
 Kind = Literal["counter", "gauge", "histogram", "info"]
 Fold = Literal["max", "min", "sum"]
 
@@ -484,7 +486,7 @@ SHARDS_CLOSED = Metric(
     kind="counter",
     unit="shards",
     labels=("pipeline", "reason"),
-    values=("ended", "lost", "handed_over", "stopped", "failed"),
+    values=tuple(ShardClosing),
     meaning="Shards this worker stopped working on.",
     remedy="Failed: see the log. Lost: see lease changes.",
 )

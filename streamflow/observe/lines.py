@@ -47,6 +47,7 @@ from streamflow.events import (
     RecordsTrimmed,
     ShardAwaitingChildren,
     ShardClosed,
+    ShardClosing,
     ShardIsolated,
     ShardsDiscovered,
     StreamEnded,
@@ -156,7 +157,7 @@ def _worker_life(event: HeartbeatFailed | WorkerStruck | WorkerTakenForDead, log
 def _shard_life(event: ShardClosed | ShardsDiscovered | ShardAwaitingChildren) -> Line | None:
     pipeline = event.pipeline
     match event:
-        case ShardClosed(reason="ended"):
+        case ShardClosed(reason=ShardClosing.ENDED):
             return _info("shard ended", pipeline, shard=event.shard_id, children=" ".join(event.children) or "none yet")
         case ShardsDiscovered() if event.created or event.forgotten:
             counts = {"created": len(event.created), "forgotten": len(event.forgotten)}

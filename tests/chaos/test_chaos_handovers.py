@@ -55,7 +55,9 @@ def test_a_release_and_a_passing_on_of_what_was_not_taken_count_from_the_first()
 
 
 def test_children_are_nobodys_from_the_end_of_their_parent_on() -> None:
-    ended = events.ShardClosed(pipeline="p", shard_id="parent", reason="ended", children=("s", "t"), abandoned=0)
+    ended = events.ShardClosed(
+        pipeline="p", shard_id="parent", reason=events.ShardClosing.ENDED, children=("s", "t"), abandoned=0
+    )
     child = events.LeaseTaken(pipeline="p", shard_id="t", epoch=1, previous_owner=None)
     gap = longest_gap([logged((1.0, ended), (1.1, TAKEN), (1.75, child))])
     assert gap is not None
@@ -72,7 +74,9 @@ def test_who_logs_that_it_took_a_lease_before_the_other_logs_that_it_let_go_left
 
 
 def test_a_child_that_was_taken_before_the_end_of_its_parent_was_logged_left_no_gap() -> None:
-    ended = events.ShardClosed(pipeline="p", shard_id="parent", reason="ended", children=("s",), abandoned=0)
+    ended = events.ShardClosed(
+        pipeline="p", shard_id="parent", reason=events.ShardClosing.ENDED, children=("s",), abandoned=0
+    )
     gap = longest_gap([logged((1.01, ended)), logged((1.0, TAKEN), (9.0, GIVEN), (9.25, TAKEN))])
     assert gap is not None
     assert gap.length_s == pytest.approx(0.25)

@@ -115,7 +115,9 @@ EVENTS: tuple[events.Event, ...] = (
     events.WorkerStruck(worker_id="w2", silent_s=10.1),
     events.WorkerTakenForDead(worker_id="w1#2", silent_s=12.0),
     events.ShardAwaitingChildren(**_SHARD),
-    events.ShardClosed(pipeline="orders", shard_id="shardId-2", reason="ended", children=("shardId-3",)),
+    events.ShardClosed(
+        pipeline="orders", shard_id="shardId-2", reason=events.ShardClosing.ENDED, children=("shardId-3",)
+    ),
     events.StreamEnded(pipeline="users", stream_arn="arn:y"),
     events.PipelineStopped(pipeline="users", drained=True),
     events.PipelineFailed(pipeline="carts", error=StoreError("disk full")),

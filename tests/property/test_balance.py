@@ -69,6 +69,9 @@ class Shard:
         return next(places, len(self.records))
 
 
+_UNENDED = [reason for reason in events.ShardClosing if reason is not events.ShardClosing.ENDED]
+
+
 class World(RuleBasedStateMachine):
     shards = Bundle("shards")
 
@@ -194,8 +197,8 @@ class World(RuleBasedStateMachine):
                 )
             )
 
-    @rule(shard=consumes(shards), reason=st.sampled_from(("lost", "stopped", "failed")))
-    def let_go(self, shard: Shard, reason: str) -> None:
+    @rule(shard=consumes(shards), reason=st.sampled_from(_UNENDED))
+    def let_go(self, shard: Shard, reason: events.ShardClosing) -> None:
         left = shard.in_hand
         for record in left:
             record.place = "abandoned"

@@ -253,6 +253,23 @@ async def test_a_batch_that_outlives_the_drain_is_given_up_and_named() -> None:
     assert row.owner == "w1"
 
 
+async def test_a_block_that_is_cancelled_tells_what_will_come_again() -> None:
+    world = World(shards=1)
+
+    async def stuck(batch: Batch) -> None:
+        await anyio.sleep_forever()
+
+    world.write("a")
+    async with anyio.create_task_group() as tasks:
+        worker = await world.worker(stuck)
+        tasks.start_soon(worker.run)
+        await worker.wait_started()
+        await anyio.sleep(2)
+        tasks.cancel_scope.cancel()
+    (stopped,) = world.of(events.PipelineStopped)
+    assert list(stopped.repeating) == list(await world.rows())
+
+
 async def test_a_batch_that_keeps_failing_does_not_hold_up_a_stop() -> None:
     world = World(shards=1)
 

@@ -412,6 +412,8 @@ async def test_a_reader_that_is_stuck_lets_its_shard_go() -> None:
         async with world.working(worker_id="w2"):
             await world.until(world.everything_delivered, within_s=40)
             assert [event.shard_id for event in world.of(events.ReaderStuck)] == stuck
+            reasons = {event.reason for event in world.of(events.ShardClosed) if event.shard_id == stuck[0]}
+            assert reasons == {events.ShardClosing.HANDED_OVER}
             await anyio.sleep(30)
             rows = await world.rows()
             assert rows[stuck[0]].owner == "w2", "who could not read it does not ask for it soon"

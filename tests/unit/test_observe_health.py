@@ -20,6 +20,7 @@ from streamflow.events import (
     RecordsDiscarded,
     RecordsParked,
     ShardClosed,
+    ShardClosing,
     ShardsDiscovered,
     StreamEnded,
 )
@@ -189,7 +190,7 @@ def test_a_shard_that_is_closed_fails_no_more() -> None:
     ward.clock.now += 61.0
     ward.store_failed()
     assert len(ward.reasons) == 2
-    ward.health(ShardClosed(pipeline="orders", shard_id="shard-1", reason="lost"))
+    ward.health(ShardClosed(pipeline="orders", shard_id="shard-1", reason=ShardClosing.LOST))
     assert ward.reasons == []
 
 
@@ -301,7 +302,7 @@ def test_a_closed_shard_and_a_stopped_pipeline_wait_for_no_destination() -> None
     ward = Ward("orders")
     ward.destination_failed()
     ward.clock.now += 61.0
-    ward.health(ShardClosed(pipeline="orders", shard_id="shard-1", reason="lost"))
+    ward.health(ShardClosed(pipeline="orders", shard_id="shard-1", reason=ShardClosing.LOST))
     assert ward.reasons == []
     ward.destination_failed()
     ward.clock.now += 61.0

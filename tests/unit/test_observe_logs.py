@@ -153,7 +153,7 @@ def test_normal_operation_is_quiet() -> None:
         events.CheckpointStored(pipeline="o", shard_id="s", checkpoint=TRIM_HORIZON, duration_s=0.1),
         events.IteratorExpired(pipeline="o", shard_id="s"),
         events.ShardOpened(pipeline="o", shard_id="s", start=TRIM_HORIZON, epoch=1),
-        events.ShardClosed(pipeline="o", shard_id="s", reason="stopped"),
+        events.ShardClosed(pipeline="o", shard_id="s", reason=events.ShardClosing.STOPPED),
         events.ShardsDiscovered(pipeline="o", listed=4, created=(), forgotten=(), duration_s=0.1),
         events.RecordsParked(pipeline="o", shard_id="s", records=3, opened=0, parked_keys=2),
         events.WindowClosed(pipeline="o", shard_id="s", start_s=0, end_s=60, early=False, state_bytes=2),
@@ -186,7 +186,7 @@ def test_normal_operation_is_quiet() -> None:
             "lease taken pipeline=o shard=s epoch=3 previous_owner=w-1",
         ),
         (
-            events.ShardClosed(pipeline="o", shard_id="s", reason="ended", children=("c1", "c2")),
+            events.ShardClosed(pipeline="o", shard_id="s", reason=events.ShardClosing.ENDED, children=("c1", "c2")),
             "INFO",
             'shard ended pipeline=o shard=s children="c1 c2"',
         ),

@@ -18,7 +18,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from streamflow import events
 from streamflow.dead_letters import Condition
 from streamflow.errors import DestinationError, PartialFailure, SinkBusyError, StoreError
-from streamflow.events import BatchDelivered, PageRead, PipelineStarted, ReadFailed, ShardClosed, ShardOpened
+from streamflow.events import (
+    BatchDelivered,
+    PageRead,
+    PipelineStarted,
+    ReadFailed,
+    ShardClosed,
+    ShardClosing,
+    ShardOpened,
+)
 from streamflow.observe import catalogue
 from streamflow.observe.catalogue import CATALOGUE
 from streamflow.observe.metrics import Metrics
@@ -206,7 +214,7 @@ def test_a_failed_attempt_counts_its_records_and_its_time() -> None:
         (events.LeaseReleased(pipeline="p", shard_id="s"), "streamflow_lease_changes_total", {"kind": "released"}),
         (ShardOpened(pipeline="p", shard_id="s", start=TRIM_HORIZON, epoch=1), "streamflow_shards_opened_total", {}),
         (
-            ShardClosed(pipeline="p", shard_id="s", reason="ended"),
+            ShardClosed(pipeline="p", shard_id="s", reason=ShardClosing.ENDED),
             "streamflow_shards_closed_total",
             {"reason": "ended"},
         ),
@@ -406,7 +414,7 @@ def test_what_was_polled_is_in_flight_until_it_is_settled() -> None:
         in_flight.append(page.value("streamflow_records_in_flight", pipeline="orders"))
         assert page.value("streamflow_records_unaccounted", pipeline="orders") == 0
     assert in_flight == [24, 14, 11, 7, 5]
-    page.metrics(ShardClosed(pipeline="orders", shard_id="shard-1", reason="stopped", abandoned=5))
+    page.metrics(ShardClosed(pipeline="orders", shard_id="shard-1", reason=ShardClosing.STOPPED, abandoned=5))
     assert page.value("streamflow_records_abandoned_total", pipeline="orders") == 5
     assert page.value("streamflow_records_in_flight", pipeline="orders") == 0
     assert page.value("streamflow_records_unaccounted", pipeline="orders") == 0
@@ -416,7 +424,7 @@ def test_a_record_that_vanishes_or_is_settled_twice_shows() -> None:
     page = Page()
     page.open("shard-1")
     page.metrics(page_read("orders", "shard-1", 10, None))
-    page.metrics(ShardClosed(pipeline="orders", shard_id="shard-1", reason="stopped", abandoned=7))
+    page.metrics(ShardClosed(pipeline="orders", shard_id="shard-1", reason=ShardClosing.STOPPED, abandoned=7))
     assert page.value("streamflow_records_unaccounted", pipeline="orders") == 3
     page.open("shard-2")
     page.metrics(page_read("orders", "shard-2", 10, None))
@@ -502,7 +510,7 @@ def test_shards_that_lag_alike_do_not_take_turns() -> None:
 def test_a_closed_shard_leaves_no_series() -> None:
     page = Page()
     page.open("shard-1", created_ago_s=5.0, read=1)
-    page.metrics(ShardClosed(pipeline="orders", shard_id="shard-1", reason="ended"))
+    page.metrics(ShardClosed(pipeline="orders", shard_id="shard-1", reason=ShardClosing.ENDED))
     assert page.series("streamflow_shard_iterator_age_seconds") == {}
 
 

@@ -24,6 +24,7 @@ from streamflow.events import (
     RecordsParked,
     RecordsTrimmed,
     ShardClosed,
+    ShardClosing,
     ShardOpened,
     StreamEnded,
 )
@@ -143,7 +144,7 @@ def test_every_polled_record_is_in_one_of_the_totals() -> None:
     assert (orders.records_filtered, orders.records_dead_lettered, orders.records_lost) == (7, 6, 5)
     assert (orders.records_parked, orders.parked_keys) == (4, 2)
     assert (orders.records_in_flight, orders.records_abandoned, orders.records_unaccounted) == (8, 0, 0)
-    watch.tell(ShardClosed(pipeline="orders", shard_id="shard-0", reason="stopped", abandoned=8))
+    watch.tell(ShardClosed(pipeline="orders", shard_id="shard-0", reason=ShardClosing.STOPPED, abandoned=8))
     orders = watch.orders
     assert (orders.records_in_flight, orders.records_abandoned, orders.records_unaccounted) == (0, 8, 0)
 
@@ -221,7 +222,7 @@ def test_lag_is_that_of_the_laggiest_shard_and_only_twenty_shards_are_shown() ->
 
 def test_without_a_shard_there_is_no_lag() -> None:
     watch = Watch()
-    watch.tell(ShardClosed(pipeline="orders", shard_id="shard-0", reason="ended"))
+    watch.tell(ShardClosed(pipeline="orders", shard_id="shard-0", reason=ShardClosing.ENDED))
     assert (watch.orders.lag_s, watch.orders.shards_closed) == (None, 1)
 
 

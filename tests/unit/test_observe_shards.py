@@ -23,6 +23,7 @@ from streamflow.events import (
     RecordsDiscarded,
     RecordsParked,
     ShardClosed,
+    ShardClosing,
     ShardOpened,
 )
 from streamflow.observe.shards import EMPTY_PAGE_VOUCHES_S, OpenShards, ShardFacts
@@ -469,7 +470,7 @@ def test_the_end_of_a_shard_stores_everything() -> None:
 
 def test_late_events_do_not_bring_a_closed_shard_back() -> None:
     room = Room()
-    room.shards(ShardClosed(pipeline="orders", shard_id="shard-1", reason="lost"))
+    room.shards(ShardClosed(pipeline="orders", shard_id="shard-1", reason=ShardClosing.LOST))
     room.page(1)
     room.settled(1)
     room.failed(1)
@@ -502,7 +503,7 @@ def test_records_in_hand_are_counted_for_each_pipeline() -> None:
     room.page(10, filtered=2)
     room.settled(3)
     assert (room.shards.records_in_hand("orders"), room.shards.records_in_hand("users")) == (5, 0)
-    room.shards(ShardClosed(pipeline="orders", shard_id="shard-1", reason="stopped", abandoned=5))
+    room.shards(ShardClosed(pipeline="orders", shard_id="shard-1", reason=ShardClosing.STOPPED, abandoned=5))
     assert room.shards.records_in_hand("orders") == 0
 
 

@@ -220,7 +220,7 @@ def told_as_ended(wrong: bool) -> History:
     history.tell(facts.ShardFinished(shard_id="s1"))
     if not wrong:
         history.store(owner=None, checkpoint=SHARD_END, state=LeaseState.AWAITING_CHILDREN)
-    history.event(events.ShardClosed(pipeline="p", shard_id="s1", reason="ended"))
+    history.event(events.ShardClosed(pipeline="p", shard_id="s1", reason=events.ShardClosing.ENDED))
     return history
 
 
@@ -815,7 +815,9 @@ def counted_wrongly(wrong: bool) -> History:
     history.event(page(3, filtered=1))
     history.deliver(1)
     history.event(delivered(1))
-    history.event(events.ShardClosed(pipeline="p", shard_id="s1", reason="stopped", abandoned=0 if wrong else 1))
+    history.event(
+        events.ShardClosed(pipeline="p", shard_id="s1", reason=events.ShardClosing.STOPPED, abandoned=0 if wrong else 1)
+    )
     return history
 
 

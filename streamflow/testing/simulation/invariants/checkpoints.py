@@ -54,7 +54,7 @@ class ToldIsStored(OfFacts):
         match fact.event:
             case events.CheckpointStored(pipeline=pipeline, shard_id=shard_id, checkpoint=checkpoint):
                 told = through(checkpoint)
-            case events.ShardClosed(pipeline=pipeline, shard_id=shard_id, reason="ended"):
+            case events.ShardClosed(pipeline=pipeline, shard_id=shard_id, reason=events.ShardClosing.ENDED):
                 told = math.inf
             case _:
                 return None

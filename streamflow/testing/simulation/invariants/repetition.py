@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from streamflow.events import LeaseLost, ShardClosed, ShardOpened
+from streamflow.events import LeaseLost, ShardClosed, ShardClosing, ShardOpened
 from streamflow.testing.simulation.facts import Invoked, NodeStopped, Returned, RowStored, Told
 from streamflow.testing.simulation.oracle import OfFacts
 from streamflow.testing.simulation.truth import through
@@ -43,7 +43,7 @@ class RepetitionBounded(OfFacts):
 
     def broken_by(self, fact: Fact, truth: Truth, /) -> str | None:
         match fact:
-            case Told(event=ShardClosed(pipeline=pipeline, shard_id=shard_id, reason="handed_over")):
+            case Told(event=ShardClosed(pipeline=pipeline, shard_id=shard_id, reason=ShardClosing.HANDED_OVER)):
                 self._let_go.add((fact.node, pipeline, shard_id))
                 return None
             case Told(event=ShardOpened(pipeline=pipeline, shard_id=shard_id)):
