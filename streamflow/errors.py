@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Self
 
 
 class StreamflowError(Exception):
@@ -133,6 +134,17 @@ class FencedError(StreamflowError):
     def __init__(self, message: str, *, epoch: int | None = None) -> None:
         self.epoch = epoch
         super().__init__(message)
+
+    @classmethod
+    def behind(cls, shard_id: str, *, epoch: int, newest: int, where: str) -> Self:
+        """What a sink says that keeps the newest epoch of each shard, `where`, and is written to with an older one."""
+        return cls(
+            f"a newer owner of {shard_id} has written: epoch {newest} is in {where}, and this worker has epoch {epoch}. Where "
+            "another worker has the shard now, there is nothing to do. Where its lease was made anew, by hand or with its "
+            "store, its owner moves it beyond that epoch by itself, once; if this comes again, workers over two stores of "
+            "leases write here: stop those over one of them, and start the others again",
+            epoch=newest,
+        )
 
 
 class SinkBusyError(StreamflowError):

@@ -73,11 +73,5 @@ class ShardCheckpoint:
         return self.pipeline, self.shard.stream_arn, self.shard.shard_id
 
     def _fenced(self, epoch: int, stored_epoch: int) -> FencedError:
-        shard_id = self.shard.shard_id
-        row = f"the row of pipeline {self.pipeline!r}, shard {shard_id!r} in streamflow_checkpoint"
-        return FencedError(
-            f"sink sqlite: a newer owner of {shard_id} has written to {self.path}: epoch {stored_epoch} is there, this "
-            f"worker's is {epoch}. If the store of leases was replaced, its epochs began anew: once no other worker is left, "
-            f"set epoch to 0 in {row}",
-            epoch=stored_epoch,
-        )
+        where = f"the table streamflow_checkpoint of {self.path}, pipeline {self.pipeline!r}"
+        return FencedError.behind(self.shard.shard_id, epoch=epoch, newest=stored_epoch, where=where)

@@ -24,7 +24,7 @@ class Row:
     id: str
 
     def fencing(self, epoch: int) -> dict[str, Any]:
-        """UpdateItem: from now on this epoch, unless there is a newer one. It may be repeated."""
+        """UpdateItem: from now on this epoch. It may be repeated; where there is a newer one, the refusal tells the row."""
         return {
             "TableName": self.table,
             "Key": {self.key_name: {"S": self.id}},
@@ -33,6 +33,7 @@ class Row:
             "ExpressionAttributeNames": {"#epoch": _NAMES["#epoch"]},
             "ExpressionAttributeValues": {":epoch": {"N": str(epoch)}},
             "ReturnValues": "ALL_NEW",
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
 
     def advancing(self, epoch: int, position: Position) -> dict[str, Any]:

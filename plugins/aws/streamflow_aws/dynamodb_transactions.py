@@ -145,11 +145,14 @@ class TransactionalDynamoDBWriter:
         except AwsCallError as error:
             if error.code != "ConditionalCheckFailedException":
                 raise
-            raise FencedError(
-                f"sink dynamodb: a newer owner of {shard.shard_id} has written; this worker's epoch is {epoch}. If the store "
-                "of leases was replaced, its epochs began anew: once no other worker is left, set epoch to 0 in the item "
-                f"{checkpoint.id!r} of {self.checkpoints}"
-            ) from None
+            there = stored(error.response.get("Item") or {})
+            where = f"the item {checkpoint.id!r} of table {self.checkpoints}"
+            if there is None:
+                raise FencedError(
+                    f"sink dynamodb: a newer owner of {shard.shard_id} has written to {where}; the endpoint does not tell with "
+                    f"which epoch, as DynamoDB does, and this worker's is {epoch}"
+                ) from None
+            raise FencedError.behind(shard.shard_id, epoch=epoch, newest=there[0], where=where) from None
         found = stored(answer.get("Attributes") or {})
         if found is None:
             raise AwsCallError("update_item: the answer does not tell the row", kind="failed", code="CorruptAnswer")

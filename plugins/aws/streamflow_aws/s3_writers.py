@@ -199,12 +199,8 @@ class TransactionalObjectWriter:
             raise AwsCallError(f"get_object: {where} is no checkpoint", kind="failed", code="CorruptAnswer") from None
 
     def _fenced(self, shard: Shard, epoch: int, stored_epoch: int) -> FencedError:
-        return FencedError(
-            f"sink s3: a newer owner of {shard.shard_id} has written: epoch {stored_epoch} is there, this worker's is {epoch}. "
-            "If the store of leases was replaced, its epochs began anew: once no other worker is left, set epoch to 0 in "
-            f"s3://{self.outside.bucket.name}/{self._key(shard)}",
-            epoch=stored_epoch,
-        )
+        where = f"s3://{self.outside.bucket.name}/{self._key(shard)}"
+        return FencedError.behind(shard.shard_id, epoch=epoch, newest=stored_epoch, where=where)
 
     def _key(self, shard: Shard) -> str:
         """Query engines leave out what begins with an underscore."""

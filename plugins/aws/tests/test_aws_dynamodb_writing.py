@@ -200,19 +200,33 @@ async def test_a_repeated_transaction_has_its_token_and_another_one_has_not() ->
     assert all(len(token) == 36 for token in tokens)
 
 
-async def test_an_owner_that_was_fenced_is_told_how_to_mend_a_store_that_was_replaced() -> None:
+@pytest.mark.parametrize(
+    ("row", "epoch", "told"),
+    [
+        (
+            {"epoch": {"N": "7"}},
+            7,
+            r"epoch 7 is in the item 'orders\|.*' of table checkpoints, and this worker has epoch 1",
+        ),
+        (None, None, "the endpoint does not tell"),
+    ],
+)
+async def test_an_owner_that_was_fenced_is_told_the_newest_epoch_where_the_endpoint_tells_it(
+    row: dict[str, Any] | None, epoch: int | None, told: str
+) -> None:
     service, changes = ScriptedDynamoDB(), Changes()
-    record = changes.put("a")
+    record, refused = changes.put("a"), refusal("ConditionalCheckFailedException")
+    if row is not None:
+        refused.response["Item"] = row
     service.context = ScriptedContext(
         lambda generation, operation, arguments: (
-            refusal("ConditionalCheckFailedException")
-            if operation == "update_item"
-            else service._answer(generation, operation, arguments)
+            refused if operation == "update_item" else service._answer(generation, operation, arguments)
         )
     )
     async with TRANSACTIONAL.open(service.context) as writer:
-        with pytest.raises(FencedError, match=r"set epoch to 0 in the item 'orders\|.*' of checkpoints"):
+        with pytest.raises(FencedError, match=told) as fenced:
             await writer.write(changes.batch(record))
+    assert fenced.value.epoch == epoch
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Calls of services as they are on MiniStack: a function that reports, fails and keeps a window; logs and executions."""
+"""Services as they are on MiniStack: a function that reports, fails and keeps a window; logs, executions and fences."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import pytest
 from far_functions import Function
 from far_messages import REGION, client
 from streamflow.batches import Window
-from streamflow.sdk import AwsSettings, LambdaFunctionError, PartialFailure
+from streamflow.sdk import AwsSettings, FencedError, LambdaFunctionError, PartialFailure
 from streamflow.testing.sink_contract import Changes
 from streamflow.testing.sink_contract.opened import open_sink
 from streamflow_aws.aws_call import aws_call
+from streamflow_aws.dynamodb import dynamodb
 from streamflow_aws.lambda_invoke import lambda_invoke
+from streamflow_aws.s3 import s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,3 +132,46 @@ async def test_changes_start_executions_and_each_of_them_once(ministack: str, aw
     told = await anyio.to_thread.run_sync(executions)
     steps.close()
     assert told == {record.event_id: {"version": place} for place, record in enumerate(changes.records, start=1)}
+
+
+@pytest.fixture
+def tables(ministack: str) -> Iterator[None]:
+    service = client("dynamodb", ministack)
+    for table in ("copy", "checkpoints"):
+        service.create_table(
+            TableName=table,
+            AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+            KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+            BillingMode="PAY_PER_REQUEST",
+        )
+    yield
+    service.close()
+
+
+@pytest.fixture
+def bucket(ministack: str) -> Iterator[None]:
+    service = client("s3", ministack)
+    service.create_bucket(Bucket="archive")
+    yield
+    service.close()
+
+
+async def told_newest(sink: SinkDeclaration, aws: AwsSettings) -> int | None:
+    """What an owner with the epoch 3 is told, where one with the epoch 7 has been."""
+    changes = Changes()
+    shard = changes.put("one").shard
+    async with open_sink(sink, pipeline="orders", aws=aws) as opened:
+        await opened.fence(shard, 7)
+        with pytest.raises(FencedError) as fenced:
+            await opened.fence(shard, 3)
+    return fenced.value.epoch
+
+
+@pytest.mark.usefixtures("tables")
+async def test_an_older_owner_of_a_table_is_told_the_newest_epoch(aws: AwsSettings) -> None:
+    assert await told_newest(dynamodb(table="copy", transactional=True, checkpoint_table="checkpoints"), aws) == 7
+
+
+@pytest.mark.usefixtures("bucket")
+async def test_an_older_owner_of_a_bucket_is_told_the_newest_epoch(aws: AwsSettings) -> None:
+    assert await told_newest(s3(bucket="archive", prefix="all/orders", transactional=True), aws) == 7

@@ -107,13 +107,8 @@ class Checkpoints:
                 f"{self._table} has no row any more where {where}: somebody deleted it while this worker (epoch {epoch}) "
                 "owned the shard; it is made anew when the shard is taken again"
             )
-        remedy = f"UPDATE {self._table} SET epoch = 0 WHERE {where}"  # noqa: S608 - for people
-        return FencedError(
-            f"shard {shard.shard_id} is fenced at epoch {row['epoch']} in {self._table}, and this worker has epoch {epoch}: "
-            "another owner writes it now. If the lease store was replaced on purpose, so that epochs begin anew: "
-            + remedy,
-            epoch=row["epoch"],
-        )
+        place = f"{self._table} where {where}"
+        return FencedError.behind(shard.shard_id, epoch=epoch, newest=row["epoch"], where=place)
 
     def _of(self, statement: str) -> str:
         return statement.format(table=self._table)

@@ -345,7 +345,7 @@ async def test_a_poison_record_at_the_beginning_moves_nothing(
         assert await opened.transactional.fence(poison.shard, 1) is None
 
 
-async def test_a_fenced_worker_is_told_which_row_to_change(
+async def test_a_fenced_worker_is_told_the_newest_epoch_and_in_which_row_it_is(
     postgres_server: PostgresServer, connection: Any, table: str
 ) -> None:
     changes = Changes()
@@ -355,12 +355,13 @@ async def test_a_fenced_worker_is_told_which_row_to_change(
         await opened.transactional.fence(record.shard, 7)
         with pytest.raises(FencedError, match="epoch 7") as caught:
             await opened.transactional.fence(record.shard, 3)
-        remedy = str(caught.value).partition("UPDATE ")[2]
-        assert await connection.execute(f"UPDATE {remedy}") == "UPDATE 1"
-        assert await opened.transactional.fence(record.shard, 3) is None
+        assert caught.value.epoch == 7
+        place = str(caught.value).partition("epoch 7 is in ")[2].partition(", and this worker")[0]
+        assert await connection.fetchval(f"SELECT epoch FROM {place}") == 7
+        assert await opened.transactional.fence(record.shard, 8) is None
         await connection.execute("DELETE FROM streamflow_checkpoint WHERE pipeline = $1", changes.pipeline)
         with pytest.raises(FencedError, match="deleted"):
-            await opened.writer.write(changes.batch(record, epoch=3))
+            await opened.writer.write(changes.batch(record, epoch=8))
 
 
 async def test_two_streams_with_a_shard_of_the_same_name_have_a_checkpoint_each(
