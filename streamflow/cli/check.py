@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import anyio
 import click
+from pydantic import BaseModel
 
 from streamflow.cli import options
 from streamflow.config.load import load_app
 from streamflow.handlers.fitting import fitted, warnings
+from streamflow.http_options import is_loopback
 from streamflow.pipeline import DynamoDBStream, LambdaFunction
 from streamflow.plugins import without_password
 from streamflow.rules.pacing import IDLE_INTERVAL_MAX_S
 from streamflow.rules.patterns.traps import explain_traps
 from streamflow.sdk.declarations import SinkDeclaration
+from streamflow.sdk.settings import AwsSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +84,8 @@ def _planned_pipeline(pipeline: Pipeline, aws: AwsOptions) -> dict[str, Any]:
             for trap in explain_traps(text, extensions=pipeline.filter_extensions)
         ]
         + warnings(pipeline)
-        + list(_polling_warnings(pipeline)),
+        + list(_polling_warnings(pipeline))
+        + list(_endpoint_warnings(pipeline, aws)),
     }
 
 
@@ -104,6 +110,43 @@ def _polling_warnings(pipeline: Pipeline) -> Iterator[str]:
             f"with more than {most * age_max_s:,.0f} shards idle_polls_per_s_max = {most:g} lets records wait until they are "
             f"given up before their first attempt: maximum_record_age_s = {age_max_s}"
         )
+
+
+def _endpoint_warnings(pipeline: Pipeline, aws: AwsOptions) -> Iterator[str]:
+    """Endpoints in place of AWS to which requests cross a network unencrypted."""
+    for url in dict.fromkeys(settings.endpoint_url for settings in (aws, *_aws_settings(pipeline))):
+        if url is not None and _in_the_clear(url):
+            yield (
+                f'endpoint_url = "{without_password(url)}" is neither https nor on this machine: who is on the way reads the '
+                "records and the session token, and can change what is answered. Make it https://, with ca_bundle where the "
+                "certificate is your own, or reach it over loopback"
+            )
+
+
+def _aws_settings(declared: object) -> Iterator[AwsSettings]:
+    """All in a declaration, whatever holds them: its source, its sink, and the sinks of which that is made."""
+    match declared:
+        case AwsSettings():
+            yield declared
+        case SinkDeclaration():
+            yield from _aws_settings(declared.settings)
+        case BaseModel():
+            for _, value in declared:
+                yield from _aws_settings(value)
+        case Mapping():
+            for value in declared.values():
+                yield from _aws_settings(value)
+        case tuple() | list():
+            for value in declared:
+                yield from _aws_settings(value)
+
+
+def _in_the_clear(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False  # who opens it says what is wrong with it
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def _source(source: object, aws: AwsOptions) -> str:

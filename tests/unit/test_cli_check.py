@@ -14,13 +14,18 @@ from streamflow.cli.main import invoke
 from streamflow.http_options import HttpOptions
 from streamflow.middleware.timeout import timeout
 from streamflow.pipeline import App, AwsOptions, DynamoDBStream, LambdaFunction, Pipeline
+from streamflow.sdk import AwsSettings, Capabilities, Settings, SinkPlugin
+from streamflow.sinks.route import route
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "orders.toml"
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractAsyncContextManager
 
     from streamflow.batches import Batch
+    from streamflow.protocols import Writer
+    from streamflow.sdk.context import SinkContext
 
 
 async def deliver(batch: Batch) -> None:
@@ -107,9 +112,79 @@ def test_options_about_polls_that_fit_are_not_warned_of(options: dict[str, Any])
 
 
 def polling_warnings(**options: Any) -> list[str]:
-    pipeline = Pipeline(name="orders", source=DynamoDBStream(table="orders"), handler=deliver, **options)
-    found: list[str] = planned(App(pipelines=(pipeline,), store="memory:"))["pipelines"][0]["warnings"]
+    return warned(App(pipelines=(declared(**options),), store="memory:"))
+
+
+def declared(**options: Any) -> Pipeline:
+    return Pipeline(**{"name": "orders", "source": DynamoDBStream(table="orders"), "handler": deliver, **options})
+
+
+def warned(app: App) -> list[str]:
+    found: list[str] = planned(app)["pipelines"][0]["warnings"]
     return found
+
+
+FAR = "http://dynamodb.internal:8000"
+
+
+class QueueSettings(Settings):
+    aws: AwsSettings | None = None
+    """How to get there."""
+
+
+def _never(_settings: QueueSettings, _context: SinkContext) -> AbstractAsyncContextManager[Writer]:
+    raise AssertionError("nobody opens it")
+
+
+QUEUE = SinkPlugin(
+    name="queue",
+    api_version="1.0",
+    summary="For tests.",
+    settings=QueueSettings,
+    examples={"only": {}},
+    open=_never,
+    capabilities=Capabilities(order="none", idempotence="none"),
+)
+
+
+def in_the_clear(url: str) -> str:
+    return (
+        f'endpoint_url = "{url}" is neither https nor on this machine: who is on the way reads the records and the session '
+        "token, and can change what is answered. Make it https://, with ca_bundle where the certificate is your own, or reach "
+        "it over loopback"
+    )
+
+
+@pytest.mark.parametrize("url", [FAR, "http://10.0.0.7:8000", "http://[fd00::7]:8000", "http://localhost.example.com"])
+def test_an_endpoint_to_which_requests_cross_a_network_in_the_clear_is_warned_of(url: str) -> None:
+    assert warned(App(pipelines=(declared(),), aws=AwsOptions(endpoint_url=url))) == [in_the_clear(url)]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://dynamodb.internal",
+        "http://localhost:8000",
+        "http://127.0.0.1:8000",
+        "http://127.3.2.1",
+        "http://[::1]:1",
+    ],
+)
+def test_an_endpoint_that_is_encrypted_or_on_this_machine_is_not_warned_of(url: str) -> None:
+    assert warned(App(pipelines=(declared(),), aws=AwsOptions(endpoint_url=url))) == []
+
+
+def test_an_endpoint_is_found_wherever_it_is_declared_and_told_once() -> None:
+    source = DynamoDBStream(table="orders", aws=AwsOptions(endpoint_url=FAR))
+    nested = route(routes=({"sink": QUEUE(aws=AwsSettings(endpoint_url="http://queues.internal"))},))
+    app = App(pipelines=(declared(source=source, handler=nested),), aws=AwsOptions(endpoint_url=FAR))
+    told = [warning for warning in warned(app) if warning.startswith("endpoint_url")]
+    assert told == [in_the_clear(FAR), in_the_clear("http://queues.internal")]
+
+
+def test_a_password_in_an_endpoint_is_not_shown() -> None:
+    app = App(pipelines=(declared(),), aws=AwsOptions(endpoint_url="http://someone:secret@dynamodb.internal"))
+    assert "secret" not in str(warned(app))
 
 
 @pytest.fixture
