@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -21,8 +22,9 @@ from streamflow.clock import thread_monotonic
 from streamflow.errors import leading_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+    from subprocess import Popen
 
     from anyio.abc import TaskGroup
 
@@ -38,13 +40,17 @@ _LOOK_S = 0.1
 _SETTLE_S = 0.5
 
 
-async def run(plan: Plan, store_url: str, folder: Path) -> Report:
+async def run(
+    plan: Plan, store_url: str, folder: Path, *, popen: Callable[..., Popen[bytes]] = subprocess.Popen
+) -> Report:
     """Everything that the run writes is in `folder`: pipeline file, journal, faults, a log for each worker process.
+
+    `popen` starts each of these.
 
     Raises:
         RuntimeError: the workers do not get going, or the stream's process ends.
     """
-    with open_stream(plan) as stream, _workers(plan, store_url, folder) as workers:
+    with open_stream(plan) as stream, _workers(plan, store_url, folder, popen) as workers:
         workers.write_file(stream.opened.endpoint_url)
         workers.journal.touch()
         with workers.journal.open("rb", buffering=0) as file:
@@ -52,8 +58,8 @@ async def run(plan: Plan, store_url: str, folder: Path) -> Report:
 
 
 @contextmanager
-def _workers(plan: Plan, store_url: str, folder: Path) -> Iterator[Workers]:
-    workers = Workers(plan=plan, folder=folder, store_url=store_url)
+def _workers(plan: Plan, store_url: str, folder: Path, popen: Callable[..., Popen[bytes]]) -> Iterator[Workers]:
+    workers = Workers(plan=plan, folder=folder, store_url=store_url, popen=popen)
     try:
         yield workers
     finally:

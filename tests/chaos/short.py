@@ -1,4 +1,4 @@
-"""Short runs for the suites: what they prove is the same, but for how soon shards are owned again."""
+"""Short runs for the suites: what they prove is the same, but for how soon shards are owned again, and the start itself."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+import forking
 from chaos.plan import Plan
 from chaos.run import run
 from chaos.stores import STORES
@@ -78,7 +79,7 @@ async def check_scaling(store: str, folder: Path) -> None:
 async def _played(plan: Plan, folder: Path) -> Report:
     await anyio.Path(folder).mkdir()
     with _alone(), STORES[plan.store](folder) as url:
-        report = await run(plan, url, folder)
+        report = await run(plan, url, folder, popen=forking.popen)
     print(report.line, plan.command, sep="\n")
     # How soon is judged on a quiet machine, by `make chaos`.
     broken = [problem for problem in report.problems if "within_s:" not in problem]

@@ -29,7 +29,7 @@ from streamflow.clock import thread_monotonic
 from streamflow.failpoints import VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from subprocess import Popen
 
     from chaos.plan import Plan
@@ -104,6 +104,7 @@ class Workers:
     plan: Plan
     folder: Path
     store_url: str
+    popen: Callable[..., Popen[bytes]] = subprocess.Popen
     lives: list[Life] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     _random: Random = field(init=False)
@@ -160,7 +161,7 @@ class Workers:
         command = [sys.executable, "-m", program, "run", "chaos.toml"]
         command += ["--store", self.store_url, "--worker-id", worker_id(number)]
         with log.open("wb") as output:
-            process = subprocess.Popen(
+            process = self.popen(
                 command, cwd=self.folder, env=self._environment(number, failpoint), stdout=output, stderr=output
             )
         life = Life(number=number, slot=slot, process=process, log=log, fragile=fragile, failpoint=failpoint)

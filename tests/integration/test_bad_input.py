@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import forking
 from streamflow.testing import LocalStreams
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def streams() -> Iterator[LocalStreams]:
 def run(folder: Path, *arguments: str, key: str = "good") -> tuple[int, str]:
     """Exit status, and all that was printed."""
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": "hush-hush"}
-    done = subprocess.run(
+    done = forking.run(
         [sys.executable, "-m", "streamflow.cli.main", *arguments],
         cwd=folder,
         env=environment,

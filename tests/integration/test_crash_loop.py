@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import forking
 from streamflow.rules.suspicion import DEATHS_MAX, TIMES_MAX
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def folder(tmp_path: Path, local_streams: LocalStreams) -> Path:
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "streamflow.cli.main", "run", *arguments, "orders.toml"]
     with (folder / "log.txt").open("ab") as log:
-        return subprocess.Popen(command, cwd=folder, env={**os.environ, **CREDENTIALS}, stdout=log, stderr=log)
+        return forking.popen(command, cwd=folder, env={**os.environ, **CREDENTIALS}, stdout=log, stderr=log)
 
 
 def wait_until(fact: Callable[[], bool], process: subprocess.Popen[bytes]) -> bool:

@@ -15,6 +15,7 @@ import anyio
 import boto3
 import pytest
 
+import forking
 from streamflow.clock import SystemClock
 from streamflow.dead_letters import LetterQuery
 from streamflow.pipeline import LambdaFunction, PipelineOptions
@@ -195,7 +196,7 @@ class Shop:
     def worker(self) -> Iterator[Callable[[Callable[[], bool]], None]]:
         """A worker that is stopped at the end of the block, and how to wait for a fact while it lives."""
         with (self.folder / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
+            process = forking.popen(
                 [sys.executable, "-m", "streamflow.cli.main", "run", "orders.toml"],
                 cwd=self.folder,
                 env=self._environment,

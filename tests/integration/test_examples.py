@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import forking
 from streamflow.clock import thread_monotonic
 
 if TYPE_CHECKING:
@@ -82,9 +83,14 @@ def environment(streams: LocalStreams) -> dict[str, str]:
     }
 
 
-def run(*arguments: str, streams: LocalStreams, directory: Path) -> str:
+def run(
+    *arguments: str,
+    streams: LocalStreams,
+    directory: Path,
+    run: Callable[..., subprocess.CompletedProcess[str]] = forking.run,
+) -> str:
     """Run a program to its end; returns what it printed."""
-    finished = subprocess.run(
+    finished = run(
         [sys.executable, *arguments],
         check=False,
         cwd=directory,
@@ -192,8 +198,8 @@ def test_a_function_with_powertools_runs(ended_orders: LocalStreams, tmp_path: P
 
 def test_a_pipeline_file_runs(ended_orders: LocalStreams, tmp_path: Path) -> None:
     file = str(EXAMPLES / "orders.toml")
-    run(*STREAMFLOW, "check", file, streams=ended_orders, directory=tmp_path)
-    printed = run(*STREAMFLOW, "run", file, streams=ended_orders, directory=tmp_path)
+    run(*STREAMFLOW, "check", file, streams=ended_orders, directory=tmp_path, run=subprocess.run)
+    printed = run(*STREAMFLOW, "run", file, streams=ended_orders, directory=tmp_path, run=subprocess.run)
     assert printed.count("INSERT") == INSERTED
     assert printed.count("MODIFY order-1\n") == 1
     assert (tmp_path / "orders.db").exists()

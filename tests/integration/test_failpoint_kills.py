@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from forking import Forking, open_forking
+import forking
 from streamflow.failpoints import NAMES, VARIABLE
 from streamflow.testing import LocalStreams
 
@@ -96,18 +96,11 @@ def streams() -> Iterator[LocalStreams]:
         yield streams
 
 
-@pytest.fixture(scope="module")
-def forking() -> Iterator[Forking]:
-    with open_forking() as forking:
-        yield forking
-
-
 @dataclass(eq=False)
 class Account:
     """Of one pipeline over a table whose stream has ended, in as many lives as it takes."""
 
     folder: Path
-    forking: Forking
     written: list[tuple[str, int]]
     figures: list[tuple[str, object]]
     """What the test says of itself in a report."""
@@ -117,11 +110,11 @@ class Account:
     """How often each change may have been accepted again, after the last kill: those are behind what was stored."""
 
     def live(self, *arguments: str, failpoints: str = "", **environment: str) -> int:
-        return self.forking.run(
-            *(arguments or ("run", self.file)),
-            environment={**ENVIRONMENT, VARIABLE: failpoints, **environment},
-            folder=self.folder,
-        )
+        """Wait for the end of a process; the answer is its exit status, or minus the number of the signal that killed it."""
+        command = [sys.executable, "-m", "streamflow.testing.failpoints", *(arguments or ("run", self.file))]
+        variables = {**os.environ, **ENVIRONMENT, VARIABLE: failpoints, **environment}
+        with (self.folder / "log.txt").open("ab") as log:
+            return forking.run(command, cwd=self.folder, env=variables, stdout=log, stderr=log).returncode
 
     def is_killed(self, name: str, *arguments: str, time: int = 1, **environment: str) -> None:
         """Live until the process reaches the point for the so-manieth time, and is killed there."""
@@ -217,7 +210,6 @@ def in_order(deliveries: Sequence[tuple[str, int]]) -> None:
 def account(
     tmp_path: Path,
     streams: LocalStreams,
-    forking: Forking,
     request: pytest.FixtureRequest,
 ) -> Account:
     """A table with one shard that was split half-way, and whose stream is disabled."""
@@ -236,7 +228,7 @@ def account(
     (tmp_path / "orders.toml").write_text(file + TO_HANDLER.format(on_poison="dead_letter"))
     (tmp_path / "parking.toml").write_text(file + TO_HANDLER.format(on_poison="park_key"))
     (tmp_path / "sink.toml").write_text(file + TO_SINK.format())
-    return Account(tmp_path, forking, written, request.node.user_properties)
+    return Account(tmp_path, written, request.node.user_properties)
 
 
 # --- killed once, and started again ------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
+import forking
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -100,14 +102,14 @@ class Orders:
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "streamflow.cli.main", *arguments]
-        return subprocess.run(command, cwd=self.folder, env=_environment(), capture_output=True, text=True, check=False)
+        return forking.run(command, cwd=self.folder, env=_environment(), capture_output=True, text=True, check=False)
 
     @contextmanager
     def worker(self) -> Iterator[Callable[[Callable[[], bool]], None]]:
         """A worker that is killed at the end of the block, and how to wait for a fact while it lives."""
         command = [sys.executable, "-m", "streamflow.cli.main", "run", "orders.toml"]
         with (self.folder / "log.txt").open("wb") as log:
-            process = subprocess.Popen(command, cwd=self.folder, env=_environment(), stdout=log, stderr=log)
+            process = forking.popen(command, cwd=self.folder, env=_environment(), stdout=log, stderr=log)
 
             def until(fact: Callable[[], bool]) -> None:
                 """The test's own timeout bounds it."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import forking
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -160,7 +162,7 @@ def run(
     (folder / "app.py").write_text(APP.format(handler=handler, endpoint=streams.endpoint_url))
     command = [sys.executable, "-c", COMMAND.format(late_s=late_s), "run", *arguments, "app.py:app"]
     with (folder / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
+        process = forking.popen(
             command,
             cwd=folder,
             env={**os.environ, **CREDENTIALS},

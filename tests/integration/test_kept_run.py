@@ -13,6 +13,7 @@ import anyio
 import boto3
 import pytest
 
+import forking
 from streamflow.dead_letters import LetterQuery
 from streamflow.plugins import open_store
 
@@ -95,7 +96,7 @@ class Orders:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "streamflow.cli.main", *arguments]
         env = {**os.environ, **CREDENTIALS}
-        return subprocess.run(command, cwd=self._folder, env=env, capture_output=True, text=True, check=False)
+        return forking.run(command, cwd=self._folder, env=env, capture_output=True, text=True, check=False)
 
     def listed(self, *arguments: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.command(*arguments, "orders.toml", "--json").stdout.splitlines()]
@@ -114,7 +115,7 @@ class Orders:
         """A worker that is killed at the end of the block, and how to wait for a fact while it lives."""
         command = [sys.executable, "-m", "streamflow.cli.main", "run", "orders.toml"]
         with (self._folder / "log.txt").open("ab") as log:
-            process = subprocess.Popen(
+            process = forking.popen(
                 command, cwd=self._folder, env={**os.environ, **CREDENTIALS}, stdout=log, stderr=log
             )
 

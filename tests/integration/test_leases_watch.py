@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import forking
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -62,10 +64,12 @@ def streams(local_streams_factory: LocalStreamsFactory, tmp_path: Path) -> Local
 
 
 @contextmanager
-def started(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def started(
+    folder: Path, *arguments: str, popen: Callable[..., subprocess.Popen[str]] = forking.popen
+) -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-W", "error::ResourceWarning", "-m", "streamflow.cli.main", *arguments]
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    with subprocess.Popen(
+    with popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
@@ -138,7 +142,7 @@ def test_ctrl_c_ends_it_well(tmp_path: Path) -> None:
     (tmp_path / "go").touch()
     with started(tmp_path, "run", "orders.toml") as worker:
         assert line(worker) == "called\n"
-        with started(tmp_path, "leases", "watch", "orders.toml") as watcher:
+        with started(tmp_path, "leases", "watch", "orders.toml", popen=subprocess.Popen) as watcher:
             assert " orders: 1 unfinished, 0 unowned, 1 worker, " in line(watcher)
             watcher.send_signal(signal.SIGINT)
             _, told = watcher.communicate(timeout=DEADLINE_S)

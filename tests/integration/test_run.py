@@ -14,6 +14,7 @@ import anyio
 import boto3
 import pytest
 
+import forking
 from streamflow import App, AwsOptions, Batch, DynamoDBStream, Pipeline, running
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def folder(tmp_path: Path, local_streams: LocalStreams) -> Path:
 def streamflow_run(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "streamflow.cli.main", "run", *arguments]
     with (folder / "log.txt").open("ab") as log:
-        process = subprocess.Popen(command, cwd=folder, env={**os.environ, **CREDENTIALS}, stdout=log, stderr=log)
+        process = forking.popen(command, cwd=folder, env={**os.environ, **CREDENTIALS}, stdout=log, stderr=log)
     try:
         yield process
     finally:

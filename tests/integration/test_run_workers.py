@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import forking
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -129,7 +131,7 @@ def run(folder: Path, *arguments: str) -> Iterator[Run]:
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     (folder / "log.txt").write_text("")
     with (folder / "log.txt").open("ab") as log, (folder / "out.txt").open("wb") as out:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=log)
+        process = forking.popen(command, cwd=folder, env=environment, stdout=out, stderr=log)
     started = Run(process, folder)
     try:
         yield started
@@ -394,7 +396,7 @@ def test_a_terminal_shows_the_sum_and_what_is_told_above_it(folder: Path, local_
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "COLUMNS": "160"}
     shown = b""
     try:
-        with subprocess.Popen(command, cwd=folder, env=environment, stdout=side, stderr=side) as process:
+        with forking.popen(command, cwd=folder, env=environment, stdout=side, stderr=side) as process:
             os.close(side)
             try:
                 while piece := os.read(terminal, 65_536):

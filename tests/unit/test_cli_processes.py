@@ -14,10 +14,11 @@ from typing import IO, TYPE_CHECKING
 
 import pytest
 
+import forking
 from streamflow.cli.garbage import YOUNG_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from streamflow.testing import LocalStreams
 
@@ -71,11 +72,14 @@ def command(streams: LocalStreams, *arguments: str) -> tuple[list[str], dict[str
     return [*program, *arguments, "--endpoint-url", streams.endpoint_url, "--region", "us-east-1"], environment
 
 
-def finished(streams: LocalStreams, directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def finished(
+    streams: LocalStreams,
+    directory: Path,
+    *arguments: str,
+    run: Callable[..., subprocess.CompletedProcess[str]] = forking.run,
+) -> subprocess.CompletedProcess[str]:
     line, environment = command(streams, *arguments)
-    return subprocess.run(
-        line, env=environment, cwd=directory, capture_output=True, text=True, timeout=DEADLINE_S, check=False
-    )
+    return run(line, env=environment, cwd=directory, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
 @contextmanager
@@ -83,7 +87,7 @@ def started(
     streams: LocalStreams, directory: Path, *arguments: str, stderr: int = subprocess.PIPE
 ) -> Iterator[subprocess.Popen[str]]:
     line, environment = command(streams, *arguments)
-    with subprocess.Popen(
+    with forking.popen(
         line, env=environment, cwd=directory, stdout=subprocess.PIPE, stderr=stderr, text=True
     ) as process:
         try:
@@ -113,7 +117,8 @@ def test_sigterm_drains_and_a_restart_continues_at_the_next_record(orders: Local
         printed, told = process.communicate(timeout=DEADLINE_S)
     assert (process.returncode, printed) == (0, ""), told
 
-    shown = finished(orders, tmp_path, "shards", "orders", "--store", "sqlite:///orders.db", "--pipeline", "orders")
+    arguments = ("shards", "orders", "--store", "sqlite:///orders.db", "--pipeline", "orders")
+    shown = finished(orders, tmp_path, *arguments, run=subprocess.run)
     assert "AFTER_SEQUENCE_NUMBER" in shown.stdout, shown.stderr
 
 
@@ -149,7 +154,8 @@ def test_progress_is_one_json_object_a_line(orders: LocalStreams, tmp_path: Path
 def test_a_worker_seldom_looks_for_garbage(orders: LocalStreams, tmp_path: Path, workers: str) -> None:
     (tmp_path / "telling.py").write_text(TELLING)
     orders.disable_stream("orders")  # read to its end, so that it ends by itself
-    ended = finished(orders, tmp_path, "run", "telling:told", "--store", "sqlite:///told.db", "--workers", workers)
+    arguments = ("run", "telling:told", "--store", "sqlite:///told.db", "--workers", workers)
+    ended = finished(orders, tmp_path, *arguments, run=subprocess.run)
     assert ended.returncode == 0, ended.stderr
     assert set(ended.stdout.splitlines()) == {f"{YOUNG_MAX} True"}
 
@@ -175,7 +181,8 @@ def test_a_terminal_shows_a_table(orders: LocalStreams, tmp_path: Path) -> None:
 
 
 def test_tail_prints_records_as_lambda_gets_them(orders: LocalStreams, tmp_path: Path) -> None:
-    ended = finished(orders, tmp_path, "tail", "orders", "--from", "TRIM_HORIZON", "--limit", "3", "--json")
+    arguments = ("tail", "orders", "--from", "TRIM_HORIZON", "--limit", "3", "--json")
+    ended = finished(orders, tmp_path, *arguments, run=subprocess.run)
     assert ended.returncode == 0, ended.stderr
     printed = [json.loads(line) for line in ended.stdout.splitlines()]
     assert [record["dynamodb"]["Keys"]["id"]["S"] for record in printed] == ["o-0", "o-1", "o-2"]
