@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
 import subprocess
-import sys
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
-import forking
+from commands import started
 from streamflow.rules.suspicion import DEATHS_MAX, TIMES_MAX
 
 if TYPE_CHECKING:
@@ -50,7 +48,6 @@ handler = "handlers:deliver"
 batch_size = 5
 starting_position = "TRIM_HORIZON"
 """
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 NEIGHBOURS = {f"k{number}" for number in range(12)}
 
 
@@ -62,12 +59,6 @@ def folder(tmp_path: Path, local_streams: LocalStreams) -> Path:
     (tmp_path / "handlers.py").write_text(HANDLERS)
     (tmp_path / "orders.toml").write_text(FILE.format(endpoint=local_streams.endpoint_url))
     return tmp_path
-
-
-def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "streamflow.cli.main", "run", *arguments, "orders.toml"]
-    with (folder / "log.txt").open("ab") as log:
-        return forking.popen(command, cwd=folder, env={**os.environ, **CREDENTIALS}, stdout=log, stderr=log)
 
 
 def wait_until(fact: Callable[[], bool], process: subprocess.Popen[bytes]) -> bool:
@@ -106,30 +97,23 @@ def check(folder: Path) -> None:
 def test_a_process_that_somebody_starts_again_finds_its_killer(folder: Path) -> None:
     deaths = 0
     while deaths <= DEATHS_MAX + TIMES_MAX:
-        process = start(folder, "--worker-id", "w")
-        try:
-            if wait_until(lambda: found_out(folder), process):
-                process.send_signal(signal.SIGTERM)
-                assert process.wait(20) == 0
+        with started(folder, "run", "--worker-id", "w", "orders.toml") as worker:
+            if wait_until(lambda: found_out(folder), worker.process):
+                worker.process.send_signal(signal.SIGTERM)
+                assert worker.ends() == 0
                 break
-            assert process.returncode == 137, (folder / "log.txt").read_text()
+            assert worker.process.returncode == 137, worker.log
             deaths += 1
-        finally:
-            process.kill()
-            process.wait()
     assert deaths == DEATHS_MAX + TIMES_MAX
     check(folder)
 
 
 @pytest.mark.fault("F15")
 def test_workers_below_a_supervisor_find_their_killer(folder: Path) -> None:
-    process = start(folder, "--workers", "2")
-    try:
-        assert wait_until(lambda: (folder / "orders.db").exists() and bool(lines(folder / "deaths.txt")), process)
-        assert wait_until(lambda: found_out(folder), process), (folder / "log.txt").read_text()
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) in {0, 1}, "1: one worker is about to be started again, and its last process was killed"
-    finally:
-        process.kill()
-        process.wait()
+    with started(folder, "run", "--workers", "2", "orders.toml") as supervisor:
+        supervisor.wait_until(lambda: (folder / "orders.db").exists() and lines(folder / "deaths.txt"))
+        supervisor.wait_until(lambda: found_out(folder))
+        supervisor.process.send_signal(signal.SIGTERM)
+        ended = supervisor.ends()
+        assert ended in {0, 1}, "1: one worker is about to be started again, and its last process was killed"
     check(folder)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 
-import forking
+from commands import ended, started
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -101,28 +99,14 @@ class Orders:
         return [json.loads(image)["version"] for (image,) in rows]
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "streamflow.cli.main", *arguments]
-        return forking.run(command, cwd=self.folder, env=_environment(), capture_output=True, text=True, check=False)
+        return ended(self.folder, *arguments)
 
     @contextmanager
     def worker(self) -> Iterator[Callable[[Callable[[], bool]], None]]:
         """A worker that is killed at the end of the block, and how to wait for a fact while it lives."""
-        command = [sys.executable, "-m", "streamflow.cli.main", "run", "orders.toml"]
-        with (self.folder / "log.txt").open("wb") as log:
-            process = forking.popen(command, cwd=self.folder, env=_environment(), stdout=log, stderr=log)
-
-            def until(fact: Callable[[], bool]) -> None:
-                """The test's own timeout bounds it."""
-                while not fact():
-                    assert process.poll() is None, self.log()
-                    with suppress(subprocess.TimeoutExpired):
-                        process.wait(0.1)
-
-            try:
-                yield until
-            finally:
-                process.kill()
-                process.wait()
+        (self.folder / "log.txt").write_text("")
+        with started(self.folder, "run", "orders.toml") as worker:
+            yield worker.wait_until
 
     def log(self) -> str:
         return (self.folder / "log.txt").read_text()
@@ -133,10 +117,6 @@ class Orders:
         with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
             text: str = answer.read().decode()
             return text
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 @pytest.fixture

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-import forking
+from commands import started
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from commands import Started
     from streamflow.testing import LocalStreams
 
 pytestmark = pytest.mark.integration
@@ -113,37 +113,11 @@ serving.LATE_S, insistence.IGNORED_S, adapt.CLOSING_S = {late_s}, 0.5, 0.5
 sys.argv[0] = "streamflow"
 main.main()
 """
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
-class Run:
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
-        self.folder = folder
-        self.process = process
-
-    @property
-    def log(self) -> str:
-        return (self.folder / "log.txt").read_text()
-
-    def wait_begun(self) -> None:
-        """Until the handler has its batch; the test's own timeout bounds it."""
-        while not (self.folder / "begun").exists():
-            assert self.process.poll() is None, self.log
-            self.pass_time()
-
-    def wait_logged(self, text: str) -> None:
-        while text not in self.log:
-            assert self.process.poll() is None, self.log
-            self.pass_time()
-
-    def pass_time(self, seconds: float = 0.05) -> None:
-        try:
-            self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return
-
-    def ends(self) -> int:
-        return self.process.wait(30)
+def wait_begun(worker: Started) -> None:
+    """Until the handler has its batch."""
+    worker.wait_until((worker.folder / "begun").exists)
 
 
 @contextmanager
@@ -155,68 +129,56 @@ def run(
     late_s: float = 10.0,
     stderr: int | None = None,
     stdout: int | None = None,
-) -> Iterator[Run]:
+) -> Iterator[Started]:
     streams.create_table("orders")
     streams.put("orders", {"id": {"S": "a"}})
     (folder / "handlers.py").write_text(HANDLERS)
     (folder / "app.py").write_text(APP.format(handler=handler, endpoint=streams.endpoint_url))
-    command = [sys.executable, "-c", COMMAND.format(late_s=late_s), "run", *arguments, "app.py:app"]
-    with (folder / "log.txt").open("ab") as log:
-        process = forking.popen(
-            command,
-            cwd=folder,
-            env={**os.environ, **CREDENTIALS},
-            stdout=log if stdout is None else stdout,
-            stderr=log if stderr is None else stderr,
-        )
-    try:
-        yield Run(folder, process)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
+    command = (sys.executable, "-c", COMMAND.format(late_s=late_s))
+    with started(folder, "run", *arguments, "app.py:app", command=command, stdout=stdout, stderr=stderr) as worker:
+        yield worker
 
 
 @pytest.mark.fault("F19")
 def test_a_handler_that_holds_the_lock_of_python_ends_with_its_process(
     tmp_path: Path, local_streams: LocalStreams
 ) -> None:
-    with run(tmp_path, local_streams, "holds_the_lock", "--hang-limit=1.5") as process:
-        process.wait_begun()
-        assert process.ends() == 1
-    assert "Timeout (0:00:01.500000)!" in process.log
-    assert "in holds_the_lock" in process.log
+    with run(tmp_path, local_streams, "holds_the_lock", "--hang-limit=1.5") as worker:
+        wait_begun(worker)
+        assert worker.ends() == 1
+    assert "Timeout (0:00:01.500000)!" in worker.log
+    assert "in holds_the_lock" in worker.log
 
 
 @pytest.mark.fault("F17")
 def test_a_handler_that_swallows_its_cancellation_is_left_with_its_stack_told(
     tmp_path: Path, local_streams: LocalStreams
 ) -> None:
-    with run(tmp_path, local_streams, "swallows_cancellation") as process:
-        process.wait_begun()
-        process.process.send_signal(signal.SIGTERM)
-        assert process.ends() == 70
-    (line,) = [line for line in process.log.splitlines() if "cancellation ignored" in line]
+    with run(tmp_path, local_streams, "swallows_cancellation") as worker:
+        wait_begun(worker)
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.ends() == 70
+    (line,) = [line for line in worker.log.splitlines() if "cancellation ignored" in line]
     assert "handlers.py" in line
     assert "wait_for_ever" in line
     assert "swallows_cancellation" in line
-    assert "leaving by force: orders/" in process.log
-    assert "what was handed over since TRIM_HORIZON will be delivered again" in process.log
+    assert "leaving by force: orders/" in worker.log
+    assert "what was handed over since TRIM_HORIZON will be delivered again" in worker.log
 
 
 @pytest.mark.fault("F27")
 def test_a_second_signal_ends_a_process_whose_loop_stands_still(tmp_path: Path, local_streams: LocalStreams) -> None:
-    with run(tmp_path, local_streams, "blocks_the_loop") as process:
-        process.wait_begun()
-        process.wait_logged("event loop blocked")
-        process.process.send_signal(signal.SIGTERM)
-        process.pass_time()
-        assert process.process.poll() is None, "it has its time to drain"
-        process.process.send_signal(signal.SIGTERM)
-        assert process.ends() == 70
-    _, _, last_words = process.log.partition("leaving by force: the event loop stands still")
+    with run(tmp_path, local_streams, "blocks_the_loop") as worker:
+        wait_begun(worker)
+        worker.wait_until(lambda: "event loop blocked" in worker.log)
+        worker.process.send_signal(signal.SIGTERM)
+        worker.pass_time()
+        assert worker.process.poll() is None, "it has its time to drain"
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.ends() == 70
+    _, _, last_words = worker.log.partition("leaving by force: the event loop stands still")
     assert "blocks_the_loop" in last_words
-    blocked = next(line for line in process.log.splitlines() if "event loop blocked" in line)
+    blocked = next(line for line in worker.log.splitlines() if "event loop blocked" in line)
     assert "/delivery" in blocked
     assert "handlers.py" in blocked
     assert "blocks_the_loop" in blocked
@@ -224,39 +186,39 @@ def test_a_second_signal_ends_a_process_whose_loop_stands_still(tmp_path: Path, 
 
 @pytest.mark.fault("F27")
 def test_one_signal_ends_it_when_the_time_to_drain_is_over(tmp_path: Path, local_streams: LocalStreams) -> None:
-    with run(tmp_path, local_streams, "blocks_the_loop", late_s=0.5) as process:
-        process.wait_begun()
-        process.process.send_signal(signal.SIGTERM)
-        assert process.ends() == 70
-    assert "leaving by force: the event loop stands still" in process.log
+    with run(tmp_path, local_streams, "blocks_the_loop", late_s=0.5) as worker:
+        wait_begun(worker)
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.ends() == 70
+    assert "leaving by force: the event loop stands still" in worker.log
 
 
 @pytest.mark.fault("F20")
 def test_a_thread_that_never_ends_holds_up_no_exit(tmp_path: Path, local_streams: LocalStreams) -> None:
-    with run(tmp_path, local_streams, "never_returns") as process:
-        process.wait_begun()
-        process.process.send_signal(signal.SIGTERM)
-        assert process.ends() == 1
-    assert "leaving without 1 handler call(s) that were given up and still run" in process.log
+    with run(tmp_path, local_streams, "never_returns") as worker:
+        wait_begun(worker)
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.ends() == 1
+    assert "leaving without 1 handler call(s) that were given up and still run" in worker.log
 
 
 @pytest.mark.fault("F24")
 def test_a_sink_that_hangs_on_close_is_left(tmp_path: Path, local_streams: LocalStreams) -> None:
-    with run(tmp_path, local_streams, "hangs_on_close") as process:
-        process.wait_begun()
-        process.process.send_signal(signal.SIGTERM)
-        assert process.ends() == 1
-    assert "did not close within 0.5 s, and was left" in process.log
+    with run(tmp_path, local_streams, "hangs_on_close") as worker:
+        wait_begun(worker)
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.ends() == 1
+    assert "did not close within 0.5 s, and was left" in worker.log
 
 
 @pytest.mark.fault("F57")
 def test_a_reader_of_the_log_that_stands_still_holds_up_nobody(tmp_path: Path, local_streams: LocalStreams) -> None:
     reading_end, writing_end = os.pipe()
     try:
-        with run(tmp_path, local_streams, "talks", stderr=writing_end) as process:
-            process.wait_begun()
-            process.process.send_signal(signal.SIGTERM)
-            assert process.ends() == 0
+        with run(tmp_path, local_streams, "talks", stderr=writing_end) as worker:
+            wait_begun(worker)
+            worker.process.send_signal(signal.SIGTERM)
+            assert worker.ends() == 0
     finally:
         os.close(writing_end)
         os.close(reading_end)
@@ -267,12 +229,12 @@ def test_a_reader_of_the_progress_that_is_gone_stops_nobody(tmp_path: Path, loca
     reading_end, writing_end = os.pipe()
     os.close(reading_end)
     try:
-        with run(tmp_path, local_streams, "delivers", "--json", stdout=writing_end) as process:
-            process.wait_begun()
-            process.pass_time(1.2)  # progress is told every second
-            assert process.process.poll() is None, process.log
-            process.process.send_signal(signal.SIGTERM)
-            assert process.ends() == 0, process.log
+        with run(tmp_path, local_streams, "delivers", "--json", stdout=writing_end) as worker:
+            wait_begun(worker)
+            worker.pass_time(1.2)  # progress is told every second
+            assert worker.process.poll() is None, worker.log
+            worker.process.send_signal(signal.SIGTERM)
+            assert worker.ends() == 0, worker.log
     finally:
         os.close(writing_end)
-    assert "BrokenPipe" not in process.log
+    assert "BrokenPipe" not in worker.log

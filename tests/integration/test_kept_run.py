@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import boto3
 import pytest
 
-import forking
+from commands import ended, started
 from streamflow.dead_letters import LetterQuery
 from streamflow.plugins import open_store
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -55,7 +53,6 @@ starting_position = "TRIM_HORIZON"
 maximum_retry_attempts = 0
 {options}
 """
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 HANDLER_FORMS = ['handler = "handlers:deliver"', 'lambda = "handlers:function"']
 
 
@@ -94,9 +91,7 @@ class Orders:
         return [int(version) for found, version in lines if found == key]
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "streamflow.cli.main", *arguments]
-        env = {**os.environ, **CREDENTIALS}
-        return forking.run(command, cwd=self._folder, env=env, capture_output=True, text=True, check=False)
+        return ended(self._folder, *arguments)
 
     def listed(self, *arguments: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.command(*arguments, "orders.toml", "--json").stdout.splitlines()]
@@ -113,24 +108,8 @@ class Orders:
     @contextmanager
     def worker(self) -> Iterator[Callable[[Callable[[], bool]], None]]:
         """A worker that is killed at the end of the block, and how to wait for a fact while it lives."""
-        command = [sys.executable, "-m", "streamflow.cli.main", "run", "orders.toml"]
-        with (self._folder / "log.txt").open("ab") as log:
-            process = forking.popen(
-                command, cwd=self._folder, env={**os.environ, **CREDENTIALS}, stdout=log, stderr=log
-            )
-
-            def until(fact: Callable[[], bool]) -> None:
-                """The test's own timeout bounds it."""
-                while not fact():
-                    assert process.poll() is None, (self._folder / "log.txt").read_text()
-                    with suppress(subprocess.TimeoutExpired):
-                        process.wait(0.1)
-
-            try:
-                yield until
-            finally:
-                process.kill()
-                process.wait()
+        with started(self._folder, "run", "orders.toml") as worker:
+            yield worker.wait_until
 
 
 @pytest.fixture

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import boto3
 import pytest
 
-import forking
+from commands import CREDENTIALS, started
 from streamflow import App, AwsOptions, Batch, DynamoDBStream, Pipeline, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
+    from commands import Started
     from streamflow.testing import LocalStreams
 
 HANDLERS = """
@@ -57,7 +53,6 @@ table = "orders"
 handler = "handlers:deliver"
 starting_position = "TRIM_HORIZON"
 """
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
 @pytest.fixture
@@ -69,33 +64,15 @@ def folder(tmp_path: Path, local_streams: LocalStreams) -> Path:
     return tmp_path
 
 
-@contextmanager
-def streamflow_run(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "streamflow.cli.main", "run", *arguments]
-    with (folder / "log.txt").open("ab") as log:
-        process = forking.popen(command, cwd=folder, env={**os.environ, **CREDENTIALS}, stdout=log, stderr=log)
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
 def journal(folder: Path) -> list[str]:
     path = folder / "journal.jsonl"
     return [json.loads(line)[0] for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def wait_for(folder: Path, count: int, process: subprocess.Popen[bytes]) -> list[str]:
-    """Wait until that many records are in the journal, as long as the process lives (the test's own timeout bounds it)."""
-    while len(journal(folder)) < count:
-        assert process.poll() is None, (folder / "log.txt").read_text()
-        try:
-            process.wait(0.05)
-        except subprocess.TimeoutExpired:
-            continue
-    return journal(folder)
+def wait_for(worker: Started, count: int) -> list[str]:
+    """Wait until that many records are in the journal."""
+    worker.wait_until(lambda: len(journal(worker.folder)) >= count)
+    return journal(worker.folder)
 
 
 def put(streams: LocalStreams, *ids: str) -> None:
@@ -111,10 +88,10 @@ def test_sigterm_drains_and_a_restart_continues_at_the_next_record(folder: Path,
     lives = (("app.py:app", signal.SIGTERM, 3), ("orders.toml", signal.SIGINT, 5), ("app:app", signal.SIGTERM, 7))
     for target, number, count in lives:
         put(local_streams, *names[len(journal(folder)) : count])
-        with streamflow_run(folder, target) as process:
-            assert sorted(wait_for(folder, count, process)) == list(names[:count])
-            process.send_signal(number)
-            assert process.wait(20) == 0, (folder / "log.txt").read_text()
+        with started(folder, "run", target) as worker:
+            assert sorted(wait_for(worker, count)) == list(names[:count])
+            worker.process.send_signal(number)
+            assert worker.process.wait(20) == 0, (folder / "log.txt").read_text()
     assert sorted(journal(folder)) == list(names)
     assert "Traceback" not in (folder / "log.txt").read_text()
 
@@ -123,16 +100,13 @@ def test_sigterm_drains_and_a_restart_continues_at_the_next_record(folder: Path,
 @pytest.mark.integration
 def test_a_killed_worker_loses_nothing(folder: Path, local_streams: LocalStreams) -> None:
     put(local_streams, *"abc")
-    with streamflow_run(folder, "orders.toml", "--worker-id", "w") as process:
-        wait_for(folder, 3, process)
-        process.kill()
-        process.wait()
+    with started(folder, "run", "orders.toml", "--worker-id", "w") as worker:
+        wait_for(worker, 3)
+        worker.process.kill()
+        worker.process.wait()
     put(local_streams, *"def")
-    with streamflow_run(folder, "orders.toml", "--worker-id", "w") as process:
-        while set(journal(folder)) != set("abcdef"):
-            wait_for(folder, len(journal(folder)), process)
-            process.poll()
-            assert process.returncode is None
+    with started(folder, "run", "orders.toml", "--worker-id", "w") as worker:
+        worker.wait_until(lambda: set(journal(folder)) == set("abcdef"))
     assert len(journal(folder)) <= 9
 
 
@@ -142,14 +116,12 @@ def test_a_second_signal_stops_at_once_and_says_what_will_repeat(folder: Path, l
     stuck = "import anyio\n\nasync def deliver(batch):\n    open('started', 'w').close()\n    await anyio.sleep(3600)\n"
     (folder / "handlers.py").write_text(stuck)
     put(local_streams, "a")
-    with streamflow_run(folder, "orders.toml") as process:
-        while not (folder / "started").exists():
-            assert process.poll() is None, (folder / "log.txt").read_text()
-        process.send_signal(signal.SIGTERM)
-        while "SIGTERM" not in (folder / "log.txt").read_text():
-            assert process.poll() is None
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 1
+    with started(folder, "run", "orders.toml") as worker:
+        worker.wait_until((folder / "started").exists)
+        worker.process.send_signal(signal.SIGTERM)
+        worker.wait_until(lambda: "SIGTERM" in worker.log)
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(10) == 1
     assert "delivered again" in (folder / "log.txt").read_text()
 
 
@@ -158,8 +130,8 @@ def test_metrics_and_health_are_served_while_it_runs(folder: Path, local_streams
     import urllib.request
 
     put(local_streams, "a", "b")
-    with streamflow_run(folder, "orders.toml", "--http", "0") as process:
-        wait_for(folder, 2, process)
+    with started(folder, "run", "orders.toml", "--http", "0") as worker:
+        wait_for(worker, 2)
         line = next(line for line in (folder / "log.txt").read_text().splitlines() if "admin server" in line)
         url = line.split()[-1]
 
@@ -220,8 +192,8 @@ def test_boto3_writes_arrive(folder: Path, local_streams: LocalStreams) -> None:
     client.put_item(TableName="orders", Item={"id": {"S": "x"}, "n": {"N": "1"}})
     client.put_item(TableName="orders", Item={"id": {"S": "x"}, "n": {"N": "2"}})
     client.delete_item(TableName="orders", Key={"id": {"S": "x"}})
-    with streamflow_run(folder, "app.py:app") as process:
-        wait_for(folder, 3, process)
+    with started(folder, "run", "app.py:app") as worker:
+        wait_for(worker, 3)
     events = [json.loads(line)[1] for line in (folder / "journal.jsonl").read_text().splitlines()]
     assert events == ["INSERT", "MODIFY", "REMOVE"]
 
@@ -232,9 +204,8 @@ def test_a_handler_that_blocks_the_loop_is_named(folder: Path, local_streams: Lo
     blocking = "import time\n\nasync def deliver(batch):\n    time.sleep(1.5)\n    open('done', 'w').close()\n"
     (folder / "handlers.py").write_text(blocking)
     put(local_streams, "a")
-    with streamflow_run(folder, "orders.toml") as process:
-        while "event loop blocked" not in (folder / "log.txt").read_text():
-            assert process.poll() is None
+    with started(folder, "run", "orders.toml") as worker:
+        worker.wait_until(lambda: "event loop blocked" in worker.log)
     told = next(line for line in (folder / "log.txt").read_text().splitlines() if "event loop blocked" in line)
     assert "/delivery" in told
     assert "handlers.py:4, deliver" in told
