@@ -34,9 +34,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 def popen(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     """As `subprocess.Popen`, where the command is `[sys.executable, …]` with `-m`, `-c` or a script.
 
-    For each of them it is an error to leave a file or a connection open, with `-W error::ResourceWarning` or without.
+    For each of them it is an error to leave a file or a connection open, with `-W error::ResourceWarning` or without. Where
+    the system has no way to adopt a process, it is started as any other.
     """
-    return _Forked(command, **options)
+    return _Forked(command, **options) if sys.platform == "linux" else subprocess.Popen(command, **options)
 
 
 def run(
