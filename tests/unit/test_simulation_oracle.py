@@ -726,6 +726,26 @@ def two_at_once_after_a_roll_back(wrong: bool) -> History:
     return history
 
 
+def a_zombie_once_the_lost_writes_are_made_again(wrong: bool) -> History:
+    """V5: the store forgot writes, they are made again, and from then on who has lost the shard is held to it as before."""
+    history = begun()
+    taken = history.rows["s1"]
+    history.deliver(1)
+    history.checkpoint(1)
+    history.roll_back(taken)
+    history.take("w2")
+    history.deliver(1, node="w2")
+    history.checkpoint(1, node="w2")
+    lost_epoch = history.rows["s1"].epoch
+    history.take("w1")
+    if wrong:
+        history.invoke(2, node="w2", epoch=lost_epoch)
+    else:
+        history.invoke(2, node="w1")
+        history.invoke(2, node="w2", epoch=taken.epoch)
+    return history
+
+
 def too_many_handlers(wrong: bool) -> History:
     """V2: more than there are lanes."""
     history = begun(facts.Terms(lanes=2))
@@ -994,6 +1014,7 @@ CASES: list[tuple[str, Callable[[bool], History]]] = [
     ("V8", unfair), ("V8", passed_over), ("V15", stormy), ("V15", stormy_between_answers),
     ("V13", flattering_lag_since_an_empty_page), ("V13", lag_that_stays),
     ("V2", two_at_once_after_a_roll_back), ("V12", tried_again_after_a_roll_back), ("V4", checkpoint_back_after_a_roll_back),
+    ("V5", a_zombie_once_the_lost_writes_are_made_again),
 ]  # fmt: skip
 
 

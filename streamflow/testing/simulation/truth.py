@@ -70,6 +70,27 @@ class TrueShard:
     gone: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Height:
+    """How far a row was: each of it only grows, but for what the store loses."""
+
+    epoch: int
+    version: int
+    covered: float
+
+    @classmethod
+    def of(cls, row: Lease) -> _Height:
+        return cls(row.epoch, row.version, through(row.checkpoint))
+
+    def raised_by(self, row: Lease) -> _Height:
+        other = _Height.of(row)
+        return _Height(max(self.epoch, other.epoch), max(self.version, other.version), max(self.covered, other.covered))
+
+    def is_below(self, row: Lease) -> bool:
+        """Whether everything up to here is written again, and the row goes on from there."""
+        return row.epoch > self.epoch and row.version > self.version and through(row.checkpoint) >= self.covered
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Course:
     """How one pipeline came along in one shard, all workers together."""
@@ -94,8 +115,8 @@ class Course:
     taken_at_s: float = -math.inf
     touched: bool = False
     """Somebody wrote the row behind the workers' backs, and nobody has taken it since."""
-    forgotten: bool = False
-    """The store lost writes of it: epochs may come twice."""
+    _forgotten: _Height | None = None
+    """How far the row was when the store last lost writes of it."""
     unstored_since_s: float | None = None
     """Since when records are settled in a row behind the stored checkpoint."""
     _settled_first: int = 0
@@ -122,6 +143,23 @@ class Course:
         while number is not None and number not in self.done_by:
             number = self.first_behind(number) if number in self.settled else None
         return number
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether the store lost writes of the row, and it is not beyond them yet: their epochs and versions come again."""
+        return self.forgotten_in(self.epoch)
+
+    def forgotten_in(self, epoch: int) -> bool:
+        """The same for what is done in an epoch: in one that was lost, two may have been owners, whatever the row is now."""
+        if self._forgotten is None:
+            return False
+        return self.row is None or epoch <= self._forgotten.epoch or not self._forgotten.is_below(self.row)
+
+    def note_rolled_back(self, row: Lease) -> None:
+        """The store has this row again, as it was."""
+        before = self._forgotten or _Height.of(row)
+        self._forgotten = before if self.row is None else before.raised_by(self.row)
+        self.row = row
 
     @property
     def all_settled(self) -> bool:
@@ -196,7 +234,7 @@ class Truth:
             case StoreRolledBack(rows=rows):
                 for row in rows:
                     if (known := self.course(row.pipeline, row.shard_id)) is not None:
-                        known.row, known.forgotten = row, True
+                        known.note_rolled_back(row)
             case _:
                 self._note_rarely(fact)
 

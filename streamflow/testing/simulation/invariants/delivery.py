@@ -68,7 +68,7 @@ class FencedInOrder(OfFacts):
         assert isinstance(fact, Accepted)
         place = fact.pipeline, fact.shard_id
         newest = self._epochs.get(place, 0)
-        if not fact.fenced or truth.courses[place].forgotten:
+        if not fact.fenced or truth.courses[place].forgotten_in(fact.epoch):
             return None
         self._epochs[place] = max(newest, fact.epoch)
         if fact.epoch < newest:

@@ -66,7 +66,7 @@ class OneOwner(OfFacts):
     def _dispatched(self, fact: Invoked, truth: Truth) -> str | None:
         course = truth.courses[fact.pipeline, fact.shard_id]
         row, life = course.row, truth.nodes[fact.node]
-        if course.touched or course.forgotten:
+        if course.touched or course.forgotten_in(fact.epoch):
             return None
         other = self._dispatchers.setdefault((fact.pipeline, fact.shard_id, fact.epoch), fact.node)
         if other != fact.node:

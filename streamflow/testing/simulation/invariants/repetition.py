@@ -69,7 +69,7 @@ class RepetitionBounded(OfFacts):
     @staticmethod
     def _dispatched(fact: Invoked, truth: Truth) -> str | None:
         course, numbers = truth.courses[fact.pipeline, fact.shard_id], fact.numbers
-        if course.touched or course.forgotten or not numbers:
+        if course.touched or course.forgotten_in(fact.epoch) or not numbers:
             return None
         if numbers[0] <= (base := course.bases.get(fact.epoch, 0)):
             return f"{fact.node} delivers {numbers[0]} of {fact.shard_id}, though it began behind {base:.0f}"

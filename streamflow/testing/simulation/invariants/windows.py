@@ -46,7 +46,7 @@ class WindowsKept(OfFacts):
                 return self._stored(fact, truth)
             case Invoked(window=seen) if seen is not None:
                 known = self._open.get((fact.node, fact.pipeline, fact.shard_id, fact.epoch))
-                if known is None or _unsure(truth.courses[fact.pipeline, fact.shard_id]):
+                if known is None or _unsure(truth.courses[fact.pipeline, fact.shard_id], fact.epoch):
                     return None
                 expected = known.numbers if seen.start_s == known.start_s else frozenset()
                 if expected != set(seen.numbers):
@@ -84,7 +84,7 @@ class WindowsKept(OfFacts):
                 self._open[owner] = _Open() if row.window is None else _Open(row.window.start_s, _numbers(row))
             return None
         known = self._open.get(owner)
-        if known is None or _unsure(course) or row.checkpoint == before.checkpoint:
+        if known is None or _unsure(course, row.epoch) or row.checkpoint == before.checkpoint:
             return None
         covered = through(row.checkpoint)
         left_out = {number for number in known.numbers if number <= covered} - _numbers(row)
@@ -93,8 +93,8 @@ class WindowsKept(OfFacts):
         return f"{fact.node} stored {row.checkpoint} of {row.shard_id} with a state that lacks {min(left_out)}"
 
 
-def _unsure(course: Course) -> bool:
-    return course.touched or course.forgotten
+def _unsure(course: Course, epoch: int) -> bool:
+    return course.touched or course.forgotten_in(epoch)
 
 
 def _numbers(row: Lease) -> frozenset[int]:
