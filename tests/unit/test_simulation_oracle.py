@@ -794,15 +794,15 @@ def stored_without_its_window(wrong: bool) -> History:
     return history
 
 
-def another_state_handed_on(wrong: bool) -> History:
+def another_state_handed_on(wrong: bool, to: str = "w2") -> History:
     """V3: what the handler gets is not what was stored for it."""
     history = begun()
     history.tell(facts.Returned(**history.invoke(1, 2), done=(1, 2), window=_window(1, 2)))
     history.checkpoint(2, window=_state(1, 2))
-    history.take("w2")
+    history.take(to)
     seen = _window(2) if wrong else _window(1, 2)
     place: dict[str, Any] = {
-        "node": "w2",
+        "node": to,
         "invocation": 9,
         "pipeline": "p",
         "shard_id": "s1",
@@ -810,6 +810,11 @@ def another_state_handed_on(wrong: bool) -> History:
     }
     history.tell(facts.Invoked(**place, numbers=(3,), window=seen))
     return history
+
+
+def another_state_handed_on_to_itself(wrong: bool) -> History:
+    """V3: the same, where a worker takes its own row again."""
+    return another_state_handed_on(wrong, to="w1")
 
 
 def page(records: int, **more: Any) -> events.PageRead:
@@ -1008,6 +1013,7 @@ CASES: list[tuple[str, Callable[[bool], History]]] = [
     ("V13", flattering_lag), ("V14", never_done), ("V14", restless), ("V14", unequal), ("V15", hurried),
     ("V15", listing_storm), ("V16", leaking), ("V16", leaking_by_event), ("V17", left_behind), ("V17", unheard),
     ("V2", two_at_once), ("V2", too_many_handlers), ("V3", stored_without_its_window), ("V3", another_state_handed_on),
+    ("V3", another_state_handed_on_to_itself),
     ("V5", deaf_to_the_fence), ("V5", let_go_in_the_middle), ("V9", read_although_full), ("V11", delivered_by_who_parked),
     ("V12", tried_once_more), ("V12", halves_tried_once_more), ("V12", tried_although_refused),
     ("V12", given_up_too_early), ("V12", given_up_too_young),

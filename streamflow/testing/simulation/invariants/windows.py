@@ -73,15 +73,9 @@ class WindowsKept(OfFacts):
         if row is None or course is None or fact.node == HAND:
             return None
         owner = fact.node, row.pipeline, row.shard_id, row.epoch
-        if before is not None and row.epoch != before.epoch and before.owner == row.owner:
-            return None  # it may go on with what it has in hand, beyond an epoch that its sink has seen
         if before is None or row.epoch != before.epoch:
-            former = None if before is None else (fact.node, row.pipeline, row.shard_id, before.epoch)
-            if former in self._open and before is not None and row.epoch > before.epoch + 1:
-                # It goes on, with an epoch beyond one that the sink has seen; whoever takes a row adds one.
-                self._open[owner] = self._open[former]
-            else:
-                self._open[owner] = _Open() if row.window is None else _Open(row.window.start_s, _numbers(row))
+            # Also where an owner moves beyond an epoch that its sink has seen: it has let go of all that it had in hand.
+            self._open[owner] = _Open() if row.window is None else _Open(row.window.start_s, _numbers(row))
             return None
         known = self._open.get(owner)
         if known is None or _unsure(course, row.epoch) or row.checkpoint == before.checkpoint:
