@@ -68,32 +68,34 @@ class Balances:
     def __call__(self, event: Event) -> None:
         self.shards(event)
         match event:
-            case PageRead() | BatchDelivered() | RecordsDiscarded() | RecordsParked() | ShardClosed():
-                self._keep(event.pipeline, _after(self.of(event.pipeline), event))
+            case BatchDelivered() | PageRead() | RecordsDiscarded() | RecordsParked() | ShardClosed():
+                balance = self.of(event.pipeline)
+                self._keep(event.pipeline, balance, _moved(balance, event))
             case PipelineStarted() | PipelineStopped() | PipelineFailed() | ShardOpened():
-                self._keep(event.pipeline, self.of(event.pipeline))
+                self._keep(event.pipeline, self.of(event.pipeline), {})
             case _:
                 pass
 
-    def _keep(self, pipeline: str, balance: Balance) -> None:
-        self._balances[pipeline] = replace(balance, in_flight=self.shards.records_in_hand(pipeline))
+    def _keep(self, pipeline: str, balance: Balance, changes: dict[str, int]) -> None:
+        self._balances[pipeline] = replace(balance, in_flight=self.shards.records_in_hand(pipeline), **changes)
 
 
 _EMPTY = Balance()
 
 
-def _after(balance: Balance, event: _Moving) -> Balance:
+def _moved(balance: Balance, event: _Moving) -> dict[str, int]:
+    """What changes, beside what is in flight."""
     match event:
-        case PageRead():
-            return replace(balance, polled=balance.polled + event.records, filtered=balance.filtered + event.filtered)
         case BatchDelivered():
             dropped = balance.dropped + sum(event.dropped.values())
-            return replace(balance, delivered=balance.delivered + event.delivered, dropped=dropped)
+            return {"delivered": balance.delivered + event.delivered, "dropped": dropped}
+        case PageRead():
+            return {"polled": balance.polled + event.records, "filtered": balance.filtered + event.filtered}
         case RecordsDiscarded() if event.destinations:
-            return replace(balance, dead_lettered=balance.dead_lettered + event.records)
+            return {"dead_lettered": balance.dead_lettered + event.records}
         case RecordsDiscarded():
-            return replace(balance, lost=balance.lost + event.records)
+            return {"lost": balance.lost + event.records}
         case RecordsParked():
-            return replace(balance, parked=balance.parked + event.records)
+            return {"parked": balance.parked + event.records}
         case ShardClosed():
-            return replace(balance, abandoned=balance.abandoned + event.abandoned)
+            return {"abandoned": balance.abandoned + event.abandoned}

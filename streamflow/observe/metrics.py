@@ -60,7 +60,7 @@ from streamflow.observe import catalogue
 from streamflow.observe.balance import Balances
 from streamflow.observe.catalogue import OTHER, WORKER, Metric
 from streamflow.observe.results import NOTHING_PROCESSED, ProcessingResult, processing_result
-from streamflow.observe.series import Series, family_name, label
+from streamflow.observe.series import Series, Throughput, family_name, label
 from streamflow.observe.shards import OpenShards, ShardFacts
 
 if TYPE_CHECKING:
@@ -136,6 +136,7 @@ class Metrics:
         self._parked_keys: dict[str, int] = {}
         self._listed: dict[str, LeasesListed] = {}
         self._series = Series()
+        self._throughputs: dict[str, Throughput] = {}
         self._count = self._series.count
         self._measure = self._series.measure
         self._versions = {"version": _own_version(), "python": platform.python_version()}
@@ -147,13 +148,14 @@ class Metrics:
         if self._keeps_balances:
             self._balances(event)
         match event:
-            case PageRead():
-                self._count(catalogue.RECORDS_POLLED, event.records, event.pipeline)
-                self._count(catalogue.RECORDS_FILTERED, event.filtered, event.pipeline)
-                self._count(catalogue.BYTES_POLLED, event.bytes, event.pipeline)
-                self._measure(catalogue.POLL_DURATION, event.duration_s, event.pipeline)
             case BatchDelivered():
                 self._delivered(event)
+            case PageRead():
+                to = self._throughput(event.pipeline)
+                to.records_polled.amount += event.records
+                to.records_filtered.amount += event.filtered
+                to.bytes_polled.amount += event.bytes
+                to.poll_s.add(event.duration_s)
             case ReadFailed():
                 code = self._series.bounded(catalogue.POLL_ERRORS, event.pipeline, event.code)
                 self._count(catalogue.POLL_ERRORS, 1, event.pipeline, code)
@@ -192,6 +194,12 @@ class Metrics:
         if (result := processing_result(event)) is not None and not isinstance(event, _Worker):
             self._results[event.pipeline] = result
 
+    def _throughput(self, pipeline: str) -> Throughput:
+        found = self._throughputs.get(pipeline)
+        if found is None:
+            found = self._throughputs[pipeline] = Throughput(self._series, pipeline)
+        return found
+
     def _note_worker(self, event: _Worker) -> None:
         match event:
             case LoopBlocked():
@@ -212,7 +220,8 @@ class Metrics:
                 self._count(catalogue.ATTEMPTS_NOT_INVOKED, 1, pipeline)
             case BatchFailed():
                 self._count(catalogue.RECORDS_FAILED, event.records, pipeline)
-                self._invoked(event, "failed")
+                self._measure(catalogue.HANDLER_DURATION, event.handler_s, pipeline, "failed")
+                self._invoked(event, self._throughput(pipeline))
             case RecordsDiscarded():
                 metric = catalogue.RECORDS_DEAD_LETTERED if event.destinations else catalogue.RECORDS_LOST
                 self._count(metric, event.records, pipeline, event.condition)
@@ -229,27 +238,26 @@ class Metrics:
                 assert_never(event)
 
     def _delivered(self, batch: BatchDelivered) -> None:
-        pipeline = batch.pipeline
-        self._count(catalogue.RECORDS_DELIVERED, batch.delivered, pipeline)
-        self._count(catalogue.BYTES_DELIVERED, batch.bytes, pipeline)
+        to = self._throughput(batch.pipeline)
+        to.records_delivered.amount += batch.delivered
+        to.bytes_delivered.amount += batch.bytes
         for reason, records in batch.dropped.items():
-            reason_label = self._series.bounded(catalogue.RECORDS_DROPPED, pipeline, reason)
-            self._count(catalogue.RECORDS_DROPPED, records, pipeline, reason_label)
+            reason_label = self._series.bounded(catalogue.RECORDS_DROPPED, batch.pipeline, reason)
+            self._count(catalogue.RECORDS_DROPPED, records, batch.pipeline, reason_label)
         if batch.records:  # the final invocation of a window is no batch of a size
-            self._measure(catalogue.BATCH_RECORDS, batch.records, pipeline)
-            self._measure(catalogue.BATCH_BYTES, batch.bytes, pipeline)
+            to.batch_records.add(batch.records)
+            to.batch_bytes.add(batch.bytes)
         if batch.first_created_at_s:  # 0 where the creation time cannot be read
-            latency_s = max(0.0, batch.now_s - batch.first_created_at_s)
-            self._measure(catalogue.END_TO_END_LATENCY, latency_s, pipeline)
+            to.latency_s.add(max(0.0, batch.now_s - batch.first_created_at_s))
         if not batch.partial:  # of that invocation `BatchFailed` tells, with all its records
-            self._invoked(batch, "delivered")
+            to.handler_s.add(batch.handler_s)
+            self._invoked(batch, to)
 
-    def _invoked(self, batch: BatchDelivered | BatchFailed, outcome: str) -> None:
-        self._count(catalogue.RECORDS_INVOKED, batch.records, batch.pipeline)
-        self._measure(catalogue.HANDLER_DURATION, batch.handler_s, batch.pipeline, outcome)
+    @staticmethod
+    def _invoked(batch: BatchDelivered | BatchFailed, to: Throughput) -> None:
+        to.records_invoked.amount += batch.records
         if batch.last_created_at_s:
-            age_s = max(0.0, batch.now_s - batch.handler_s - batch.last_created_at_s)
-            self._measure(catalogue.BATCH_ITERATOR_AGE, age_s, batch.pipeline)
+            to.iterator_age_s.add(max(0.0, batch.now_s - batch.handler_s - batch.last_created_at_s))
 
     def _note_lease(self, event: _Lease) -> None:
         pipeline = event.pipeline

@@ -119,18 +119,23 @@ class _Rate:
 
     since: float
     slots: deque[tuple[int, int]] = field(default_factory=deque)
+    """Those that are over."""
+    _slot: int = 0
+    _amount: int = 0
 
     def add(self, now: float, amount: int) -> None:
         slot = int(now / _SLOT_S)
-        if self.slots and self.slots[-1][0] == slot:
-            amount += self.slots.pop()[1]
-        self.slots.append((slot, amount))
+        if slot == self._slot:
+            self._amount += amount
+            return
+        self.slots.append((self._slot, self._amount))
+        self._slot, self._amount = slot, amount
         self._forget(now)
 
     def per_second(self, now: float) -> float:
-        window_start = self._forget(now)
-        span_s = max(now - max(self.since, window_start), _SLOT_S)
-        return sum(amount for _, amount in self.slots) / span_s
+        self.add(now, 0)
+        span_s = max(now - max(self.since, self._forget(now)), _SLOT_S)
+        return (self._amount + sum(amount for _, amount in self.slots)) / span_s
 
     def _forget(self, now: float) -> float:
         """Drop the slots that are not wholly inside the window; the answer is where those inside begin."""

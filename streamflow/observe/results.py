@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from streamflow.errors import PartialFailure, SourceError
-from streamflow.events import BatchDelivered, BatchFailed, DiscoveryFailed, PipelineFailed, ReadFailed
+from streamflow.events import (
+    BatchDelivered,
+    BatchFailed,
+    CheckpointStored,
+    DiscoveryFailed,
+    PageRead,
+    PipelineFailed,
+    ReadFailed,
+)
 
 if TYPE_CHECKING:
     from streamflow.events import Event
@@ -36,6 +44,8 @@ def processing_result(event: Event) -> ProcessingResult | None:
     match event:
         case BatchDelivered():
             return ACCEPTED
+        case PageRead() | CheckpointStored():
+            return None  # beside batches, what happens most of all
         case BatchFailed() if event.invoked:
             return ACCEPTED if _reports_failures(event.error) else FUNCTION_FAILED
         case ReadFailed() if not event.throttled:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.utils import floatToGoString
 
+from streamflow.observe import catalogue
 from streamflow.observe.catalogue import OTHER, WORKER, Metric
 
 if TYPE_CHECKING:
@@ -25,8 +26,17 @@ OPEN_LABEL_VALUES_MAX = 50
 LABEL_LENGTH_MAX = 128
 
 
-class _Distribution:
-    """How many amounts fell into each bucket, the last of which has no upper bound."""
+class Total:
+    """A counter's series."""
+
+    __slots__ = ("amount",)
+
+    def __init__(self) -> None:
+        self.amount: float = 0
+
+
+class Distribution:
+    """A histogram's series: how many amounts fell into each bucket, the last of which has no upper bound."""
 
     __slots__ = ("bounds", "counts", "sum")
 
@@ -34,6 +44,10 @@ class _Distribution:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+
+    def add(self, amount: float) -> None:
+        self.counts[bisect_left(self.bounds, amount)] += 1
+        self.sum += amount
 
     def buckets(self) -> list[tuple[str, float]]:
         """Upper bound to how many were not above it, safe from any thread."""
@@ -45,25 +59,35 @@ class Series:
     """Written on the event loop, collected in any thread: a read finds each series as it was at some moment."""
 
     def __init__(self) -> None:
-        self._counters: dict[str, dict[tuple[str, ...], float]] = {
-            metric.name: {} if metric.labels else {(): 0} for metric in WORKER if metric.kind == "counter"
+        self._counters: dict[str, dict[tuple[str, ...], Total]] = {
+            metric.name: {} if metric.labels else {(): Total()} for metric in WORKER if metric.kind == "counter"
         }
-        self._histograms: dict[str, dict[tuple[str, ...], _Distribution]] = {
+        self._histograms: dict[str, dict[tuple[str, ...], Distribution]] = {
             metric.name: {} for metric in WORKER if metric.kind == "histogram"
         }
         self._open_values: dict[tuple[str, str], set[str]] = {}
 
-    def count(self, metric: Metric, amount: float, *labels: str) -> None:
+    def total(self, metric: Metric, *labels: str) -> Total:
+        """The series of these labels, shown from now on; to be kept by whoever writes to it often."""
         series = self._counters[metric.name]
-        series[labels] = series.get(labels, 0) + amount
+        found = series.get(labels)
+        if found is None:
+            found = series[labels] = Total()
+        return found
 
-    def measure(self, metric: Metric, amount: float, *labels: str) -> None:
+    def distribution(self, metric: Metric, *labels: str) -> Distribution:
+        """As `total`; shown as soon as there is something in it."""
         series = self._histograms[metric.name]
         found = series.get(labels)
         if found is None:
-            found = series[labels] = _Distribution(metric.buckets)
-        found.counts[bisect_left(found.bounds, amount)] += 1
-        found.sum += amount
+            found = series[labels] = Distribution(metric.buckets)
+        return found
+
+    def count(self, metric: Metric, amount: float, *labels: str) -> None:
+        self.total(metric, *labels).amount += amount
+
+    def measure(self, metric: Metric, amount: float, *labels: str) -> None:
+        self.distribution(metric, *labels).add(amount)
 
     def bounded(self, metric: Metric, pipeline: str, value: str) -> str:
         """The value as a label; beyond the first 50 of a pipeline they are one."""
@@ -89,14 +113,48 @@ class Series:
         for metric in WORKER:
             if metric.kind == "counter":
                 counter = CounterMetricFamily(family_name(metric), metric.meaning, labels=metric.labels)
-                for labels, value in self._counters[metric.name].copy().items():
-                    counter.add_metric(labels, value)
+                for labels, total in self._counters[metric.name].copy().items():
+                    counter.add_metric(labels, total.amount)
                 yield counter
             elif metric.kind == "histogram":
                 histogram = HistogramMetricFamily(metric.name, metric.meaning, labels=metric.labels)
                 for labels, found in self._histograms[metric.name].copy().items():
-                    histogram.add_metric(labels, found.buckets(), found.sum)
+                    if any(found.counts):
+                        histogram.add_metric(labels, found.buckets(), found.sum)
                 yield histogram
+
+
+class Throughput:
+    """The series of one pipeline that every page or batch is written to."""
+
+    __slots__ = (
+        "batch_bytes",
+        "batch_records",
+        "bytes_delivered",
+        "bytes_polled",
+        "handler_s",
+        "iterator_age_s",
+        "latency_s",
+        "poll_s",
+        "records_delivered",
+        "records_filtered",
+        "records_invoked",
+        "records_polled",
+    )
+
+    def __init__(self, series: Series, pipeline: str) -> None:
+        self.records_polled = series.total(catalogue.RECORDS_POLLED, pipeline)
+        self.records_filtered = series.total(catalogue.RECORDS_FILTERED, pipeline)
+        self.bytes_polled = series.total(catalogue.BYTES_POLLED, pipeline)
+        self.poll_s = series.distribution(catalogue.POLL_DURATION, pipeline)
+        self.records_delivered = series.total(catalogue.RECORDS_DELIVERED, pipeline)
+        self.bytes_delivered = series.total(catalogue.BYTES_DELIVERED, pipeline)
+        self.records_invoked = series.total(catalogue.RECORDS_INVOKED, pipeline)
+        self.batch_records = series.distribution(catalogue.BATCH_RECORDS, pipeline)
+        self.batch_bytes = series.distribution(catalogue.BATCH_BYTES, pipeline)
+        self.latency_s = series.distribution(catalogue.END_TO_END_LATENCY, pipeline)
+        self.handler_s = series.distribution(catalogue.HANDLER_DURATION, pipeline, "delivered")
+        self.iterator_age_s = series.distribution(catalogue.BATCH_ITERATOR_AGE, pipeline)
 
 
 def label(value: str) -> str:

@@ -129,18 +129,19 @@ class OpenShards:
     def __call__(self, event: Event) -> None:
         match event:
             case (
-                PageRead()
+                BatchDelivered()
+                | PageRead()
+                | CheckpointStored()
                 | ReadFailed()
-                | BatchDelivered()
                 | BatchFailed()
                 | RecordsDiscarded()
                 | DestinationFailed()
                 | RecordsParked()
                 | ParkingFailed()
-                | CheckpointStored()
             ):
-                if (shard := self._shards.get((event.pipeline, event.shard_id))) is not None:
-                    self._keep(self._after(shard, event))
+                key = event.pipeline, event.shard_id
+                if (shard := self._shards.get(key)) is not None:
+                    self._keep(key, self._after(shard, event), shard.records_in_hand)
             case ShardOpened(pipeline=pipeline, shard_id=shard_id):
                 now_s = self._clock.wall()
                 opened = ShardFacts(
@@ -150,7 +151,8 @@ class OpenShards:
                     progressed_at_s=now_s,
                     stored=event.start,
                 )
-                self._keep(opened)
+                before = self._shards.get((pipeline, shard_id))
+                self._keep((pipeline, shard_id), opened, 0 if before is None else before.records_in_hand)
             case ShardClosed():
                 self._forget(event.pipeline, event.shard_id)
             case PipelineStopped() | PipelineFailed():
@@ -159,13 +161,11 @@ class OpenShards:
             case _:
                 pass
 
-    def _keep(self, shard: ShardFacts) -> None:
+    def _keep(self, key: tuple[str, str], shard: ShardFacts, in_hand_before: int) -> None:
         if shard.unstored_since_at_s is not None and shard.all_stored:
             shard = replace(shard, unstored_since_at_s=None)
-        before = self._shards.get((shard.pipeline, shard.shard_id))
-        self._shards[shard.pipeline, shard.shard_id] = shard
-        change = shard.records_in_hand - (0 if before is None else before.records_in_hand)
-        self._in_hand[shard.pipeline] = self._in_hand.get(shard.pipeline, 0) + change
+        self._shards[key] = shard
+        self._in_hand[key[0]] = self._in_hand.get(key[0], 0) + shard.records_in_hand - in_hand_before
 
     def _forget(self, pipeline: str, shard_id: str) -> None:
         shard = self._shards.pop((pipeline, shard_id), None)
@@ -174,16 +174,16 @@ class OpenShards:
 
     def _after(self, shard: ShardFacts, event: _ShardEvent) -> ShardFacts:
         match event:
-            case PageRead():
-                return self._after_page(shard, event)
-            case ReadFailed():
-                return replace(shard, read_failing=True)
             case BatchDelivered() | RecordsDiscarded() | RecordsParked():
                 settled = shard.records_settled + event.records
                 progressed_at_s = self._clock.wall()
                 return replace(
                     shard, records_settled=settled, failed_attempts=0, held=False, progressed_at_s=progressed_at_s
                 )
+            case PageRead():
+                return self._after_page(shard, event)
+            case ReadFailed():
+                return replace(shard, read_failing=True)
             case BatchFailed():
                 return replace(shard, failed_attempts=event.attempt)
             case DestinationFailed():
