@@ -218,10 +218,10 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     def lambda_event_json(self) -> bytes:
         """The event that AWS Lambda would send for this batch, spliced from the raw records."""
-        records = _EVENT_OPEN + splice_lambda_records(self.records, self.shard.stream_arn)
-        if self.window is None:
-            return records + _EVENT_CLOSE
-        return records + b"]," + orjson.dumps(self.window.lambda_members(self.shard))[1:]
+        close = _EVENT_CLOSE
+        if self.window is not None:
+            close = b"]," + orjson.dumps(self.window.lambda_members(self.shard))[1:]
+        return splice_lambda_records(self.records, self.shard.stream_arn, before=_EVENT_OPEN, behind=close)
 
     def lambda_event(self) -> dict[str, object]:
         """The same event as Python objects."""

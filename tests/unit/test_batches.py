@@ -114,9 +114,22 @@ def test_a_record_adds_its_json_and_its_source_to_the_event() -> None:
     assert added == len(two.records[1].raw) + record_overhead_bytes(SHARD)
 
 
-@pytest.mark.parametrize("json", [b"{}", b"[1]", b"17", b'"text"', b'{"userIdentity":'])
-def test_a_malformed_record_makes_no_event(json: bytes) -> None:
-    broken = Batch(pipeline="orders", shard=SHARD, records=[*records(1), Record(msgspec.Raw(json), SHARD)])
+@pytest.mark.parametrize("deleted", [None, 0, 1, 2])
+def test_the_event_has_each_record_in_order_as_it_is_by_itself(deleted: int | None) -> None:
+    among = records(3)
+    if deleted is not None:  # by time to live, which Lambda words in its own way
+        change = {"dynamodb": {"SequenceNumber": "7"}, "userIdentity": {"Type": "Service", "PrincipalId": "dynamodb"}}
+        among[deleted] = Record(msgspec.Raw(orjson.dumps(change)), SHARD)
+    event = Batch(pipeline="orders", shard=SHARD, records=among).lambda_event_json()
+    assert event == b'{"Records":[' + b",".join(record.lambda_event_json() for record in among) + b"]}"
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("json", [b"{}", b"[1]", b"17", b'"text"', b'{"userIdentity":', b"[{}", b"{1]", b"1}"])
+def test_a_malformed_record_makes_no_event(json: bytes, place: int) -> None:
+    among = records(2)
+    among.insert(place, Record(msgspec.Raw(json), SHARD))
+    broken = Batch(pipeline="orders", shard=SHARD, records=among)
     with pytest.raises(MalformedRecordError, match="shardId-1"):
         broken.lambda_event()
     with pytest.raises(MalformedRecordError, match="shardId-1"):
