@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 import anyio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 
@@ -23,16 +24,17 @@ class TimeLimit:
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._scope = anyio.CancelScope()
 
     @property
     def passed(self) -> bool:
         return self._scope.cancelled_caught
 
     def __enter__(self) -> Self:
-        self._deadlines = _deadlines(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        self._deadlines = _deadlines(loop)
+        self._scope = self._deadlines.new_scope()
         self._scope.__enter__()
-        self._deadlines.add(self._scope, self._seconds)
+        self._deadlines.add(self._scope, loop, self._seconds)
         return self
 
     def __exit__(
@@ -48,9 +50,10 @@ class _Deadlines:
     def __init__(self) -> None:
         self._due_at: dict[anyio.CancelScope, float] = {}
         self._rings_at = float("inf")
+        # Asked for by its public name, a scope is initialised twice: by what chooses the kind of this loop, and as any object.
+        self.new_scope: Callable[[], anyio.CancelScope] = type(anyio.CancelScope())
 
-    def add(self, scope: anyio.CancelScope, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+    def add(self, scope: anyio.CancelScope, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         due_at = self._due_at[scope] = loop.time() + seconds
         if due_at < self._rings_at:
             self._set(loop, due_at)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from math import isfinite
+
+import msgspec
 
 # 21 to 40 digits on DynamoDB Streams, 56 on Kinesis; far beyond that a number is an attack on the reader.
 SEQUENCE_NUMBER_DIGITS_MAX = 128
@@ -25,8 +26,7 @@ _RANK = {kind: rank for rank, kind in enumerate(PositionKind)}
 _RANK[PositionKind.AT_SEQUENCE_NUMBER] = _RANK[PositionKind.AFTER_SEQUENCE_NUMBER]
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True, gc=False):
     """A place in one shard: use the class methods, not the constructor.
 
     The text form (`str`, `parse`) is what stores keep: the kind, and after a colon the sequence number (decimal,

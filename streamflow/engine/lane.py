@@ -169,7 +169,7 @@ class Lane:
         self._remains = Remains(records)
         self._batch = self._error = None
         self._taken_at_s = flow.around.clock.wall()
-        parked = await self.shared.parked.hold_back(records)
+        parked = await self.shared.parked.hold_back(records) if self.shared.parked.keys else ()
         if parked is None:
             return False
         if parked:
@@ -189,25 +189,24 @@ class Lane:
         action = attempts.next(flow.around.clock.wall())
         while action is not None:
             match action:
-                case Invoke() if self._left and attempts.set_aside(lambda record: id(record) in self._left):
-                    pass
-                case Invoke(records=records) if records and self.windows is not None and self.windows.overflown:
-                    # A part of the batch has left a state that no event can carry.
-                    if not await self._close_in_between(self.windows):
-                        return False
-                    continue
-                case Invoke() if self.shared.isolation is not None:
-                    action = await self._invoke_suspect(self.shared.isolation, attempts, action)
-                    continue
-                case Invoke():
-                    action = await self._invoke(attempts, action)
-                    continue
                 case Settle(records=done):
                     if self._batch is not None:
                         flow.around.emit(self._delivered(self._batch, done))
                     if not done and self.windows is not None:
                         self._close(self.windows)
                     self._settled(done)
+                case Invoke() if self._left and attempts.set_aside(lambda record: id(record) in self._left):
+                    pass
+                case Invoke():
+                    if self.windows is not None and self.windows.overflown and action.records:
+                        # A part of the batch has left a state that no event can carry.
+                        if not await self._close_in_between(self.windows):
+                            return False
+                    elif self.shared.isolation is not None:
+                        action = await self._invoke_suspect(self.shared.isolation, attempts, action)
+                    else:
+                        action = await self._invoke(attempts, action)
+                    continue
                 case Discard():
                     if not await self._give_up(attempts, action):
                         return False

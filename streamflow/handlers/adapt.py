@@ -161,7 +161,7 @@ def _call_contained(function: Callable[[Batch], Any], batch: Batch) -> object:
 
 
 def _check_result(function: Callable[[Batch], Any], result: object) -> None:
-    if is_unrun(result):
+    if result is not None and is_unrun(result):
         # Counting this batch as delivered would lose it.
         raise PluginError(
             f"handler {_name(function)} returned a {type(result).__name__} that nobody runs: make it an async function, "

@@ -116,8 +116,7 @@ class AttemptRules(Generic[R]):
     created_at_s: Callable[[R], float]
 
 
-@dataclass(slots=True, eq=False)
-class _Job(Generic[R]):
+class _Job(msgspec.Struct, Generic[R], eq=False):
     """Records that are invoked together; `invoked` counts how often they were."""
 
     records: Sequence[R]
@@ -166,6 +165,10 @@ class Attempts(Generic[R]):
     def invoked(self, outcome: Outcome) -> None:
         """Take note of what came of the invocation that `next` asked for."""
         job = self._jobs[-1]
+        if isinstance(outcome, Succeeded):
+            self._jobs.pop()
+            self._actions.append(Settle(job.records))
+            return
         if isinstance(outcome, NotDelivered):
             job.undelivered += 1
             job.unchanged = True
@@ -178,9 +181,6 @@ class Attempts(Generic[R]):
             return
         job.undelivered = 0
         match outcome:
-            case Succeeded():
-                self._jobs.pop()
-                self._actions.append(Settle(job.records))
             case PartlyFailed(first=first) if first > 0:
                 self._jobs[-1] = _Job(job.records[first:])
                 self._actions.append(Settle(job.records[:first]))

@@ -108,19 +108,22 @@ class Batcher:
         return records, False, weight
 
     def _pop(self, count: int) -> tuple[Sequence[Record], int]:
-        taken: list[Record] = []
-        weights = 0
+        self._count -= count
+        page, weights = self._pages[0]
+        if count < len(page):  # as mostly: a page is ten batches
+            taken = page[:count]
+            del page[:count]
+            return taken, weights
+        taken = page
+        del self._pages[0]
         while (missing := count - len(taken)) > 0:
             page, weight = self._pages[0]
             weights += weight
-            if missing < len(page):
-                taken += page[:missing]
-                del page[:missing]
-            else:
-                taken += page
+            taken += page[:missing]
+            del page[:missing]
+            if not page:
                 del self._pages[0]
-        self._count -= count
-        return tuple(taken), weights
+        return taken, weights
 
     def _put_back(self, records: Sequence[Record], weight: int) -> None:
         if records:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from streamflow.errors import IteratorExpiredError, MalformedRecordError
@@ -76,8 +77,7 @@ class DynamoDBShardReader:
         return iterator
 
     def _turn(self, answer: RecordsAnswer, size_bytes: int) -> tuple[Page, bool]:
-        shard, numbers = self._shard, self._numbers
-        records: Sequence[Record] = [Record(raw, shard, numbers) for raw in answer.records]
+        records: Sequence[Record] = list(map(Record, answer.records, repeat(self._shard), repeat(self._numbers)))
         newest = newest_outline(records)
         if newest is not None and _number(records[0]) <= self._read_through:
             # A page that came before, in whole or in part: what was read is not read again, and nothing moves back.
