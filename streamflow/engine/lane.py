@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 # How long, and how often, handlers are called without a turn for the rest of the loop.
 _BREATH_S, _INVOCATIONS_IN_A_ROW = 0.02, 64
+_NOTHING = Remains(())
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -66,7 +67,7 @@ class Lane:
     """True from the start of an invocation to its end, and for good if it was cancelled in between."""
     began_at: float = 0.0
     """Monotonic time at which the last invocation began."""
-    _remains: Remains = field(default_factory=lambda: Remains(()))
+    _remains: Remains = _NOTHING
     _later: Sequence[Record] = ()
     """Cut from a batch, because they belong to a later window than its first record."""
     _left: frozenset[int] = frozenset()
@@ -99,6 +100,7 @@ class Lane:
         while (records := await self._next_records()) is not None:
             if not await self._deliver(records):
                 return False
+            del records  # each keeps the page that it was cut from, see `_forget`
             batcher.restart_window(shared.flow.around.clock.monotonic())
         return shared.buffer.ended and not shared.flow.stopping.is_set()
 
@@ -132,7 +134,12 @@ class Lane:
                 return ()
             if buffer.ended:
                 return None
+            self._forget()
             await buffer.wait_change(self.number, until=batcher.due_at, now=now)
+
+    def _forget(self) -> None:
+        """Hold nothing while there is nothing to do: a single record keeps its whole page, which no bound counts any more."""
+        self._remains, self._batch, self._error = _NOTHING, None, None
 
     def _must_close(self, windows: Windows) -> bool:
         """Before anything else: a state that is too large, and what is left of windows that were turned off."""
@@ -240,14 +247,15 @@ class Lane:
         """Invoke once, tell the rules and the observers; the answer is what to do next."""
         shared = self.shared
         clock = shared.flow.around.clock
-        if not shared.held.valid:
-            raise LeaseLostError(f"the lease of {shared.shard.shard_id} ran out before the batch was dispatched")
-        started = self.began_at = clock.monotonic()
+        started = clock.monotonic()
         self._invocations += 1
         if self._invocations % _INVOCATIONS_IN_A_ROW == 0 or started - self._breathed_at > _BREATH_S:
             # A handler that never waits would have the loop to itself for as long as there are records.
-            self._breathed_at = started
             await checkpoint()
+            started = self._breathed_at = clock.monotonic()  # what the others took of it is not its own
+        if not shared.held.valid:
+            raise LeaseLostError(f"the lease of {shared.shard.shard_id} ran out before the batch was dispatched")
+        self.began_at = started
         batch = self._batch = self._batch_for(action)
         error = self._error = await self._attempt(batch)
         self._handler_s = clock.monotonic() - started
