@@ -129,18 +129,29 @@ class Wire:
         return answer
 
     async def _post(self, target: str, body: bytes) -> Response | _Refusal:
-        async with self._turns:
+        try:
+            self._turns.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._turns.acquire()
+        try:
             return await self._post_now(target, body)
+        finally:
+            self._turns.release()
 
     async def _post_now(self, target: str, body: bytes) -> Response | _Refusal:
         keys = await self._identity.keys()
         signed_at_s = self._clock.wall() + self._clock_offset_s
         at = datetime.fromtimestamp(signed_at_s, UTC)
         headers = signed_headers(self._scope, keys, target=target, body=body, at=at)
-        async with self._http.post(
+        # Not `async with`: a response that is read to its end has let go of its connection by then.
+        response = await self._http.post(
             self._url, data=body, headers=headers, proxy=self._proxy, allow_redirects=False
-        ) as response:
+        )
+        try:
             content = await _read(response)
+        except BaseException:
+            response.close()
+            raise
         date = response.headers.get("Date")
         if response.status == 200:
             return Response(_intact(content, response.headers), date)

@@ -86,7 +86,7 @@ class Line:
 def line_of(event: Event, *, log_handler_errors: bool = False) -> Line | None:
     """The line for an event; None for what happens all the time."""
     match event:
-        case BatchDelivered() | PageRead() | CheckpointStored():
+        case PageRead() | BatchDelivered() | CheckpointStored():
             return None
         case ReadFailed() | BatchFailed() | CheckpointFailed() | DiscoveryFailed() | LoopBlocked():
             return _failure(event, log_handler_errors)

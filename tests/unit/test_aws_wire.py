@@ -286,6 +286,28 @@ async def test_a_body_is_read_no_further_than_an_answer_may_be_long(
             await wire.call(TARGET, b"{}")
 
 
+async def test_whatever_ends_a_call_gives_its_turn_and_its_connection_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamflow.aws.wire.CONNECTIONS_MAX", 1)
+    monkeypatch.setattr("streamflow.aws.wire._BODY_BYTES_MAX", 100)
+    answers = iter([bytes(1_000_000), b"{}", b"{}", b"{}"])
+    async with (
+        serving(lambda _: web.Response(body=next(answers))) as server,
+        open_fault_proxy("127.0.0.1", server.port) as proxy,
+        wire_to(f"http://127.0.0.1:{proxy.port}") as wire,
+    ):
+        with pytest.raises(SourceError, match="more than 100 bytes"):
+            await wire.call(TARGET, b"{}")
+        proxy.delay(math.inf)
+        with anyio.move_on_after(0.2) as given_up:
+            await wire.call(TARGET, b"{}")
+        assert given_up.cancelled_caught
+        proxy.pass_through()
+        with anyio.fail_after(10):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wire.call, TARGET, b"{}")
+                tasks.start_soon(wire.call, TARGET, b"{}")
+
+
 @pytest.mark.fault("F35")
 async def test_an_answer_that_is_no_http_is_told_without_quoting_it() -> None:
     async with raw_server(b'{"Records":["secret"]}\r\n\r\n') as (port, _), wire_to(f"http://127.0.0.1:{port}") as wire:
