@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 from zlib import crc32
@@ -20,6 +21,8 @@ IDLE_INTERVAL_MAX_S = 300
 _STRETCH_MAX = 0.1
 # A place that is nearer is that of the poll before, but for a rounding, or the service takes nearly an interval to answer.
 _PAUSE_SHARE_MIN = 0.1
+TICK_S = 1 / 256
+"""Pauses end on ticks of the clock: of many shards several wake the event loop once, and of few each does so alone."""
 
 
 class _Habit(NamedTuple):
@@ -92,8 +95,9 @@ class PollPace:
             growing_s = idle_s * (1 + phase) / 2
             pause_s = min(growing_s, self.idle_pause_s(shards=shards, phase=phase))
             if pause_s > self.interval_s:
-                return pause_s
-        to_place_s = self.interval_s - (now_s - phase * self.interval_s) % self.interval_s
+                return math.ceil((now_s + pause_s) / TICK_S) * TICK_S - now_s
+        place_s = phase * self.interval_s // TICK_S * TICK_S
+        to_place_s = self.interval_s - (now_s - place_s) % self.interval_s
         return to_place_s if to_place_s >= _PAUSE_SHARE_MIN * self.interval_s else self.interval_s
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamflow.rules.pacing import IDLE_INTERVAL_MAX_S, PollPace, phase_of
+from streamflow.rules.pacing import IDLE_INTERVAL_MAX_S, TICK_S, PollPace, phase_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,7 @@ def test_a_pause_is_never_none_and_never_near_the_life_of_an_iterator(
     pace: PollPace, silence_s: float, shards: int, phase: float, now_s: float
 ) -> None:
     delay_s = empty_delay_s(pace, silence_s, shards, phase, now_s)
-    assert pace.interval_s / 10 <= delay_s <= pace.idle_pause_s(shards=shards, phase=phase) < HALF_A_LIFE_S
+    assert pace.interval_s / 10 <= delay_s <= pace.idle_pause_s(shards=shards, phase=phase) + TICK_S < HALF_A_LIFE_S
 
 
 @given(PACES, SILENCES, SILENCES, SHARDS, PHASES, MOMENTS)
@@ -56,7 +56,19 @@ def test_the_longer_it_is_silent_the_longer_the_pause(
 def test_no_record_waits_longer_than_the_shard_was_idle(
     pace: PollPace, silence_s: float, shards: int, phase: float, now_s: float
 ) -> None:
-    assert empty_delay_s(pace, silence_s, shards, phase, now_s) <= max(pace.interval_s, silence_s - pace.patience_s)
+    delay_s = empty_delay_s(pace, silence_s, shards, phase, now_s)
+    assert delay_s <= max(pace.interval_s, silence_s - pace.patience_s) + TICK_S
+
+
+@given(PACES, SILENCES, SHARDS, PHASES, MOMENTS)
+def test_an_idle_shard_is_polled_on_a_tick_and_never_sooner_for_it(
+    pace: PollPace, silence_s: float, shards: int, phase: float, now_s: float
+) -> None:
+    delay_s = empty_delay_s(pace, silence_s, shards, phase, now_s)
+    if delay_s > pace.interval_s:
+        pause_s = min((silence_s - pace.patience_s) * (1 + phase) / 2, pace.idle_pause_s(shards=shards, phase=phase))
+        assert pause_s - 1e-9 <= delay_s
+        assert (now_s + delay_s) / TICK_S == pytest.approx(round((now_s + delay_s) / TICK_S), abs=1e-6)
 
 
 @given(PACES, st.floats(0, 1), SHARDS, PHASES, MOMENTS, st.floats(0, 0.8))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamflow.rules.pacing import HANDLER_BACKOFF, Backoff, PollPace, phase_of
+from streamflow.rules.pacing import HANDLER_BACKOFF, TICK_S, Backoff, PollPace, phase_of
 
 LATENCY, COST = PollPace(interval_s=0.25), PollPace(interval_s=0.25, polling="cost")
 
@@ -59,6 +59,13 @@ def test_a_shard_is_polled_in_its_own_place_of_the_interval() -> None:
     assert delay_s(replace(LATENCY, idle_interval_s=0.25), silence_s=3_600.0, phase=0.75, now_s=100.03) < 0.25
 
 
+def test_shards_whose_places_are_nearly_the_same_wake_the_loop_together() -> None:
+    near = [100.03 + delay_s(LATENCY, phase=phase, now_s=100.03) for phase in (0.5, 0.503, 0.515, 0.516)]
+    assert near == pytest.approx([100.125, 100.125, 100.125, 100.125 + TICK_S])
+    idle = [100.03 + delay_s(LATENCY, silence_s=3_600.0, phase=phase, now_s=100.03) for phase in (0.0, 0.01, 0.02)]
+    assert idle == pytest.approx([101.03125, 101.03125, 101.03125 + TICK_S])
+
+
 def test_for_latency_a_shard_is_idle_after_a_minute_and_polled_once_a_second() -> None:
     assert delay_s(LATENCY, silence_s=60.0, phase=1.0) == 0.25
     assert delay_s(LATENCY, silence_s=60.75, phase=1.0) == 0.75
@@ -73,9 +80,9 @@ def test_for_cost_a_shard_is_idle_after_two_seconds_and_polled_every_ten() -> No
 
 def test_an_interval_that_is_given_goes_before_that_of_the_polling() -> None:
     assert delay_s(replace(COST, idle_interval_s=20.0), silence_s=3_600.0) == 20.0
-    assert delay_s(replace(LATENCY, idle_interval_s=0.25), silence_s=3_600.0, phase=0.7) == 0.25
+    assert delay_s(replace(LATENCY, idle_interval_s=0.25), silence_s=3_600.0, phase=0.75) == 0.25
     # No shard is polled more often because it is idle.
-    assert delay_s(replace(LATENCY, idle_interval_s=0.1), silence_s=3_600.0, phase=0.7) == 0.25
+    assert delay_s(replace(LATENCY, idle_interval_s=0.1), silence_s=3_600.0, phase=0.75) == 0.25
 
 
 def test_shards_of_a_fleet_share_the_polls_that_there_may_be() -> None:
