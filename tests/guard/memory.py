@@ -31,7 +31,7 @@ Seen = TypeVar("Seen")
 
 
 def idle_shard_bytes() -> float:
-    """Of one more shard without records, between two polls: engine, reader, metrics, pooled connection."""
+    """Of one more shard that has had a page, between two polls: engine, reader, metrics, pooled connection."""
     few, many = _idle(_held)
     return (many - few) / (_MANY - _FEW)
 
@@ -64,7 +64,7 @@ def _look_when_idle(shards: int, look: Callable[[], Seen]) -> Seen:
             gc.collect()
             seen.append(look())
 
-    _trace(Scene(stream=Stream(shards=shards, pages=0, empty_pages=4 * _POLLS)), observe)
+    _trace(Scene(stream=Stream(shards=shards, pages=1, records=200, empty_pages=4 * _POLLS)), observe)
     return seen[0]
 
 
