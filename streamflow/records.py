@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 import msgspec
 import orjson
-from msgspec.structs import force_setattr
+from msgspec.structs import fields, force_setattr
 
 from streamflow.attributes import Numbers, json_image, native_image
 from streamflow.errors import MalformedRecordError
 from streamflow.positions import SEQUENCE_NUMBER_DIGITS_MAX, Position
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from streamflow.attributes import NativeValue
 
@@ -74,6 +74,8 @@ class Envelope(msgspec.Struct, gc=False):
     userIdentity: _WireIdentity | None = None
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoders raise."""
 _decode_record = msgspec.json.Decoder(Envelope).decode
 _UNREAD: Any = object()
 _OPENING, _CLOSING, _COMMA = b"{},"
@@ -105,23 +107,13 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
         if self._envelope is None:
             try:
                 envelope = _decode_record(self.json)
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            except UNREADABLE as error:
                 self._refuse(_without_data(error))
             number = envelope.dynamodb.SequenceNumber
             if not (number.isdigit() and number.isascii() and len(number) <= SEQUENCE_NUMBER_DIGITS_MAX):
                 self._refuse("its SequenceNumber is not decimal")
             force_setattr(self, "_envelope", envelope)
         return self._envelope  # type: ignore[no-any-return]
-
-    def glimpse(self) -> Envelope | None:
-        """The envelope for somebody who looks once, long before the handler does; None where it cannot be read.
-
-        It is not kept: a record that waits should take no more memory than its JSON.
-        """
-        try:
-            return self._envelope or _decode_record(self.json)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return None
 
     def _refuse(self, reason: str) -> NoReturn:
         found = _SEQUENCE_NUMBER.search(bytes(self.json))
@@ -249,6 +241,57 @@ class Record(msgspec.Struct, gc=False, frozen=True, eq=False, repr_omit_defaults
         return event
 
 
+class _GlimpsedChange(Protocol):
+    SequenceNumber: str
+    Keys: dict[str, dict[str, str]]
+
+
+class Glimpse(Protocol):
+    """An envelope for somebody who looks once, long before the handler does: with its keys, and members that were asked for."""
+
+    dynamodb: _GlimpsedChange
+    eventName: str
+
+
+GLIMPSED = frozenset(each.name for shape in (Envelope, _WireChange) for each in fields(shape))
+"""The members that a glimpse can have."""
+
+
+def glimpse_decoder(members: Collection[str] = ()) -> Callable[[msgspec.Raw], Glimpse]:
+    """Takes a glimpse of a record's JSON with these of `GLIMPSED`; what nobody asks for is passed over, which is faster.
+
+    It fails with one of `UNREADABLE`, also where `Keys` are not what DynamoDB has: for each attribute the name of its type, and
+    a text.
+    """
+
+    names = {"eventName", *members} - {"Keys"}
+
+    def chosen(shape: type[msgspec.Struct]) -> list[tuple[str, Any, Any]]:
+        return [
+            (each.name, each.type, each.default) for each in fields(shape) if not each.required and each.name in names
+        ]
+
+    keys = [("SequenceNumber", str), ("Keys", dict[str, dict[str, str]])]
+    change = msgspec.defstruct("Change", [*keys, *chosen(_WireChange)], gc=False)
+    shape = msgspec.defstruct("Glimpse", [("dynamodb", change), *chosen(Envelope)], gc=False)
+    decode: Callable[[msgspec.Raw], Any] = msgspec.json.Decoder(shape).decode
+    return decode
+
+
+def glimpses(records: Sequence[Record], decode: Callable[[msgspec.Raw], Glimpse]) -> list[Glimpse | None]:
+    """Of each record; None where it cannot be read.
+
+    They are not kept: a record that waits should take no more memory than its JSON.
+    """
+    try:
+        return [decode(record.json) for record in records]
+    except UNREADABLE:
+        if len(records) == 1:
+            return [None]
+        middle = len(records) // 2
+        return glimpses(records[:middle], decode) + glimpses(records[middle:], decode)
+
+
 def lambda_event_records(records: Sequence[Record], stream_arn: str) -> list[dict[str, Any]]:
     """`Record.lambda_event` of each, from one pass over all of them.
 
@@ -327,7 +370,7 @@ def splice_lambda_record(record: Record, tail: bytes) -> bytes:
     if b'"userIdentity"' in text:
         try:
             text = _with_lambda_identity(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             record._refuse(_without_data(error))
     return text[:-1] + tail
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from streamflow.engine.wakeup import WakeUp
-from streamflow.rules.lanes import Lanes
+from streamflow.rules.lanes import by_lane
 from streamflow.rules.windows import CLOSE_GRACE_S
 
 if TYPE_CHECKING:
@@ -55,12 +55,10 @@ class ShardBuffer:
     caught_up_at_s: float = 0.0
     """Wall time of the last look that found nothing, as those before it: everything written until then has been read."""
     _empty_since_s: float | None = None
-    _lanes: Lanes = field(init=False)
     _room: WakeUp = field(default_factory=WakeUp)
     _changes: list[WakeUp] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._lanes = Lanes(len(self.batchers))
         self._changes = [WakeUp() for _ in self.batchers]
 
     # -- the reader's side --------------------------------------------------------------------------------------------
@@ -82,7 +80,7 @@ class ShardBuffer:
 
         `weight` is the size of the whole page: records are slices of it, and any of them keeps it.
         """
-        lanes = self._places(records)
+        lanes = by_lane(records, len(self.batchers), self.accepts)
         passing = sum(map(len, lanes))
         self._empty_since_s = None
         held = weight + len(records) * RECORD_OVERHEAD_BYTES
@@ -97,18 +95,6 @@ class ShardBuffer:
                 self.batchers[lane].add(chosen, now, weight=weight)
                 self._changes[lane].call()
         return len(records) - passing
-
-    def _places(self, records: Sequence[Record]) -> list[Sequence[int]]:
-        """Which records of a page each lane gets."""
-        accepts, lane_of = self.accepts, self._lanes.of
-        if accepts is None and len(self.batchers) == 1:
-            return [range(len(records))]
-        lanes: list[list[int]] = [[] for _ in self.batchers]
-        for place, record in enumerate(records):
-            envelope = record.glimpse()
-            if accepts is None or accepts.passes(record, envelope):
-                lanes[lane_of(envelope) if len(lanes) > 1 else 0].append(place)
-        return list(lanes)
 
     def note_caught_up(self, asked_at_s: float) -> None:
         """A page came back empty. One such page may be on the way; none but such for a while are the tip."""

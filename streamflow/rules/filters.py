@@ -1,7 +1,7 @@
 """The filters of a pipeline: whether a record, in the form that AWS Lambda filters, matches one of them.
 
-Keys and images are decoded when a filter comes to them, once for all filters; parts of the envelope are asked first. What
-cannot be read passes: a record is left out only by a filter that has seen it.
+Of the envelope no more is decoded than the filters ask for, and keys, in one look at a whole page. Images are decoded when a
+filter comes to them, once for all filters. What cannot be read passes: a record is left out only by a filter that has seen it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from streamflow.errors import MalformedRecordError
-from streamflow.rules.patterns.compiling import compile_tree
+from streamflow.records import UNREADABLE, glimpse_decoder, glimpses
+from streamflow.rules.patterns.compiling import any_of, compile_tree
 from streamflow.rules.patterns.grammar import Pattern, parse_pattern
 from streamflow.rules.patterns.places import ABSENT
 from streamflow.rules.patterns.predicates import any_holds
@@ -20,8 +21,8 @@ from streamflow.rules.patterns.predicates import any_holds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamflow.records import Envelope, Record
-    from streamflow.rules.patterns.compiling import Read
+    from streamflow.records import Glimpse, Record
+    from streamflow.rules.patterns.compiling import Answer, Read
     from streamflow.rules.patterns.grammar import Path
 
 _decode = msgspec.json.Decoder().decode
@@ -46,41 +47,42 @@ def compile_filters(texts: Sequence[str], *, extensions: bool = False) -> Filter
 class Filters:
     """Says whether a record passes: if one pattern matches, or if it cannot be read."""
 
-    __slots__ = ("_answers", "_at_once", "_parts")
+    __slots__ = ("_answers", "_parts", "decode")
 
     def __init__(self, patterns: Sequence[Pattern], *, extensions: bool) -> None:
         self._parts = _Parts()
-        # What is left to ask of a record, by its event name: most filters begin with that, and it costs nothing to know.
-        left = {
-            name: [rest for pattern in sorted(patterns, key=self._parts.cost) if (rest := _knowing(pattern, name))]
-            for name in EVENT_NAMES
-        }
-        self._at_once = frozenset(
-            name for name, rests in left.items() if any(not (rest.leaves or rest.choices) for rest in rests)
-        )
-        self._answers = {
-            name: [compile_tree(rest, self._parts.locate, extensions=extensions) for rest in rests]
-            for name, rests in left.items()
-        }
+        self._answers: dict[str, Answer] = {}
+        """What is left to ask of a record, by its event name; nothing where one pattern has no more questions."""
+        for name in EVENT_NAMES:
+            # Most filters begin with that, and it costs nothing to know.
+            left = [rest for pattern in sorted(patterns, key=self._parts.cost) if (rest := _knowing(pattern, name))]
+            if all(rest.leaves or rest.choices for rest in left):
+                trees = [compile_tree(rest, self._parts.locate, extensions=extensions) for rest in left]
+                self._answers[name] = any_of(trees)
+        self.decode = glimpse_decoder(self._parts.asked)
+        """Takes the glimpse of a record's JSON that is enough for these patterns."""
 
     def __call__(self, record: Record) -> bool:
-        return self.passes(record, record.glimpse())
+        return self.passes(record, *glimpses((record,), self.decode))
 
-    def passes(self, record: Record, envelope: Envelope | None) -> bool:
-        """The same for a record whose envelope, what `record.glimpse()` gives, somebody needs anyway."""
-        if envelope is None:
-            return True
-        name = envelope.eventName
-        if name in self._at_once or name not in self._answers:
-            return True
-        self._parts.record = record
-        try:
-            for answer in self._answers[name]:
-                if answer(envelope):
-                    return True
-        except (MalformedRecordError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return True
-        return not (len(envelope.dynamodb.Keys) and envelope.dynamodb.SequenceNumber.isdigit())
+    def passes(self, record: Record, glimpse: Glimpse | None) -> bool:
+        """The same for a record of which somebody has a glimpse."""
+        return bool(self.passing((record,), (glimpse,)))
+
+    def passing(self, records: Sequence[Record], seen: Sequence[Glimpse | None]) -> list[int]:
+        """The places of those that pass; `seen` has a glimpse of each."""
+        answers, parts = self._answers, self._parts
+        places: list[int] = []
+        for place, glimpse in enumerate(seen):
+            if glimpse is not None and (answer := answers.get(glimpse.eventName)) is not None:
+                parts.record = records[place]
+                try:
+                    if not answer(glimpse) and glimpse.dynamodb.SequenceNumber.isdigit():
+                        continue
+                except (MalformedRecordError, *UNREADABLE):
+                    pass
+            places.append(place)
+        return places
 
 
 def _knowing(pattern: Pattern, event_name: str) -> Pattern | None:
@@ -98,7 +100,9 @@ class _Parts:
     record: Record
 
     def __init__(self) -> None:
-        keys, new_image, old_image = map(_decoding, ("Keys", "NewImage", "OldImage"))
+        self.asked: set[str] = set()
+        """The names on the paths of all parts that were located."""
+        new_image, old_image = map(_decoding, ("NewImage", "OldImage"))
         whole = _remembering(lambda _: self.record.lambda_event())
         # By the path of each part; what is not listed is read from the whole event.
         self._known: dict[Path, tuple[int, Read]] = {
@@ -111,7 +115,7 @@ class _Parts:
             ("dynamodb", "SequenceNumber"): (_FREE, attrgetter("dynamodb.SequenceNumber")),
             ("dynamodb", "SizeBytes"): (_FREE, _member("SizeBytes")),
             ("dynamodb", "StreamViewType"): (_FREE, _member("StreamViewType")),
-            ("dynamodb", "Keys"): (_KEYS, keys),
+            ("dynamodb", "Keys"): (_KEYS, attrgetter("dynamodb.Keys")),
             ("dynamodb", "NewImage"): (_IMAGE, new_image),
             ("dynamodb", "OldImage"): (_IMAGE, old_image),
         }
@@ -122,6 +126,7 @@ class _Parts:
             return _FREE, _object, ()
         for length in (2, 1, 0):
             if (known := self._known.get(path[:length])) is not None:
+                self.asked.update(path[:length])
                 return *known, path[length:]
         raise AssertionError("the whole event has every path")
 
@@ -130,12 +135,12 @@ class _Parts:
         return max([*below, *(self.locate(leaf.path)[0] for leaf in pattern.leaves)])
 
 
-def _object(_: Envelope) -> dict[str, Any]:
+def _object(_: Glimpse) -> dict[str, Any]:
     """Stands for an object whose members are read by themselves: it is no leaf and no array."""
     return {}
 
 
-def _identity(envelope: Envelope) -> Any:
+def _identity(envelope: Any) -> Any:
     identity = envelope.userIdentity
     return ABSENT if identity is None else {"type": identity.Type, "principalId": identity.PrincipalId}
 
@@ -150,7 +155,7 @@ def _decoding(name: str) -> Read:
     known: Any = None
     value: Any = None
 
-    def read(envelope: Envelope) -> Any:
+    def read(envelope: Glimpse) -> Any:
         nonlocal known, value
         raw = slice_of(envelope)
         if raw is not known:
@@ -165,7 +170,7 @@ def _remembering(read: Read) -> Read:
     """Several filters, and several leaves of one, look at the same record one after the other."""
     last: tuple[Any, Any] = (None, None)
 
-    def read_once(envelope: Envelope) -> Any:
+    def read_once(envelope: Glimpse) -> Any:
         nonlocal last
         known, value = last
         if envelope is not known:

@@ -5,44 +5,34 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from streamflow.records import canonical_item_key
+from orjson import OPT_SORT_KEYS, dumps
+
+from streamflow.records import glimpse_decoder, glimpses
 
 if TYPE_CHECKING:
-    from streamflow.records import Envelope
+    from collections.abc import Sequence
 
-# Together some 3 MB for a shard at most.
-_REMEMBERED_MAX, _REMEMBERED_BYTES_MAX = 8_192, 256
+    from streamflow.records import Record
+    from streamflow.rules.filters import Filters
+
+_decode = glimpse_decoder()
 
 
-class Lanes:
-    """The lanes of one shard: by a checksum of the item's canonical key, the same in every process and for ever.
+def by_lane(records: Sequence[Record], count: int, accepts: Filters | None = None) -> list[Sequence[int]]:
+    """The places in a page that each of `count` lanes gets; those of records that `accepts` leaves out are in none.
 
-    Keys as the service wrote them are remembered with their lane, because making them canonical costs more than looking.
+    By a checksum of the item's canonical key, `Record.item_key`: the same in every process and for ever. What cannot be read
+    passes, and goes to the first lane.
     """
-
-    __slots__ = ("_count", "_remembered")
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._remembered: dict[bytes, int] = {}
-
-    def of(self, envelope: Envelope | None) -> int:
-        """From 0; a record whose key cannot be read goes to lane 0. `envelope` is what `record.glimpse()` gives."""
-        if envelope is None:
-            return 0
-        raw = bytes(envelope.dynamodb.Keys)
-        lane = self._remembered.get(raw)
-        if lane is not None:
-            return lane
-        try:
-            return self._remember(raw, canonical_item_key(raw))
-        except ValueError:
-            return 0
-
-    def _remember(self, raw: bytes, item_key: str) -> int:
-        lane = crc32(item_key.encode()) % self._count
-        if len(raw) <= _REMEMBERED_BYTES_MAX:
-            if len(self._remembered) >= _REMEMBERED_MAX:
-                self._remembered.clear()
-            self._remembered[raw] = lane
-        return lane
+    if accepts is None and count == 1:
+        return [range(len(records))]
+    seen = glimpses(records, _decode if accepts is None else accepts.decode)
+    passing = range(len(records)) if accepts is None else accepts.passing(records, seen)
+    if count == 1:
+        return [passing]
+    lanes: list[list[int]] = [[] for _ in range(count)]
+    for place in passing:
+        glimpse = seen[place]
+        lane = 0 if glimpse is None else crc32(dumps(glimpse.dynamodb.Keys, option=OPT_SORT_KEYS)) % count
+        lanes[lane].append(place)
+    return list(lanes)

@@ -9,6 +9,7 @@ import anyio
 from pydantic import Field, field_validator, model_validator
 
 from streamflow.errors import PatternError, leading_error
+from streamflow.records import GLIMPSED, glimpse_decoder, glimpses
 from streamflow.rules.filters import compile_filters
 from streamflow.rules.patterns.compiling import compile_pattern
 from streamflow.sdk.combined import Outcome, combined, outcome_of, raise_for
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from streamflow.batches import Batch
     from streamflow.protocols import Writer
-    from streamflow.records import Record
+    from streamflow.records import Glimpse, Record
     from streamflow.rules.filters import Filters
     from streamflow.sdk.context import SinkContext
 
@@ -82,6 +83,9 @@ class RouteSettings(Settings):
         return [route.sink for route in self.routes if route.sink is not None]
 
 
+_decode = glimpse_decoder(GLIMPSED)
+
+
 @asynccontextmanager
 async def _open(settings: RouteSettings, context: SinkContext) -> AsyncIterator[Writer]:
     async with AsyncExitStack() as stack:
@@ -110,8 +114,8 @@ class _Routes:
     async def write(self, batch: Batch) -> None:
         """The parts are written side by side, each in order. What one sink does not take is no concern of the others."""
         parts: list[list[Record]] = [[] for _ in self._ways]
-        for record in batch:
-            parts[self._way_of(record)].append(record)
+        for record, glimpse in zip(batch, glimpses(batch.records, _decode), strict=True):
+            parts[self._way_of(record, glimpse)].append(record)
         outcomes: list[Outcome] = []
 
         async def write_part(writer: Writer, records: Sequence[Record]) -> None:
@@ -128,11 +132,10 @@ class _Routes:
             raise leading_error(group) from None
         raise_for(outcomes, batch)
 
-    def _way_of(self, record: Record) -> int:
+    def _way_of(self, record: Record, glimpse: Glimpse | None) -> int:
         """A record that cannot be read matches every condition, as it passes every filter: it goes the first way."""
-        envelope = record.glimpse()
         for number, way in enumerate(self._ways):
-            if way.accepts is None or way.accepts.passes(record, envelope):
+            if way.accepts is None or way.accepts.passes(record, glimpse):
                 return number
         return len(self._ways) - 1
 

@@ -259,8 +259,8 @@ PROGRESS = (
         "lanes by chance",
         "two changes of one item may go to different lanes",
         "rules/lanes.py",
-        "lane = crc32(item_key.encode()) % self._count",
-        "lane = len(self._remembered) % self._count",
+        "crc32(dumps(glimpse.dynamodb.Keys, option=OPT_SORT_KEYS)) % count",
+        "place % count",
     ),
     _mutant(
         "a newer owner overlooked",

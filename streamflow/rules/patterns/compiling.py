@@ -102,7 +102,7 @@ class _Compiler:
         answers = [self.conjunction(pattern.leaves)] if pattern.leaves else []
         for choice in pattern.choices:
             branches = sorted(choice, key=self._cost)
-            answers.append(_any_of([self.by_itself(branch) for branch in branches]))
+            answers.append(any_of([self.by_itself(branch) for branch in branches]))
         return _all_of(answers)
 
     def _cost(self, pattern: Pattern) -> int:
@@ -127,6 +127,7 @@ class _Compiler:
     def _part(self, read: Read, leaves: list[tuple[Path, Leaf]]) -> Answer:
         exact = self._place(leaves)
         straight = [(rest, self._holds(leaf)) for rest, leaf in leaves]
+        absent = exact(ABSENT) != _NO
         if len(straight) == 1 and not straight[0][0]:
             return _at_once(read, straight[0][1], exact)
         if len(straight) == 1 and len(straight[0][0]) == _ATTRIBUTE_DEPTH:
@@ -135,6 +136,8 @@ class _Compiler:
         def matches(event: Any) -> bool:
             """Straight down to strings: arrays, dotted keys and what is not there take longer."""
             value = read(event)
+            if value is ABSENT:
+                return absent
             for names, holds in straight:
                 node = value
                 try:
@@ -274,7 +277,10 @@ def _all_of(answers: list[Answer]) -> Answer:
     return matches
 
 
-def _any_of(answers: list[Answer]) -> Answer:
+def any_of(answers: list[Answer]) -> Answer:
+    if len(answers) == 1:
+        return answers[0]
+
     def matches(event: Any) -> bool:
         for answer in answers:  # noqa: SIM110 - the same
             if answer(event):
