@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, cast
 
 import msgspec
 import orjson
@@ -274,8 +274,7 @@ def glimpse_decoder(members: Collection[str] = ()) -> Callable[[msgspec.Raw], Gl
     keys = [("SequenceNumber", str), ("Keys", dict[str, dict[str, str]])]
     change = msgspec.defstruct("Change", [*keys, *chosen(_WireChange)], gc=False)
     shape = msgspec.defstruct("Glimpse", [("dynamodb", change), *chosen(Envelope)], gc=False)
-    decode: Callable[[msgspec.Raw], Any] = msgspec.json.Decoder(shape).decode
-    return decode
+    return cast("Callable[[msgspec.Raw], Glimpse]", msgspec.json.Decoder(shape).decode)
 
 
 def glimpses(records: Sequence[Record], decode: Callable[[msgspec.Raw], Glimpse]) -> list[Glimpse | None]:

@@ -115,14 +115,14 @@ class Batcher:
             del page[:count]
             return taken, weights
         taken = page
-        del self._pages[0]
+        self._pages.pop(0)
         while (missing := count - len(taken)) > 0:
             page, weight = self._pages[0]
             weights += weight
             taken += page[:missing]
             del page[:missing]
             if not page:
-                del self._pages[0]
+                self._pages.pop(0)
         return taken, weights
 
     def _put_back(self, records: Sequence[Record], weight: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from streamflow.errors import IteratorExpiredError, MalformedRecordError
 from streamflow.positions import SHARD_END, PositionKind
@@ -77,7 +77,8 @@ class DynamoDBShardReader:
         return iterator
 
     def _turn(self, answer: RecordsAnswer, size_bytes: int) -> tuple[Page, bool]:
-        records: Sequence[Record] = list(map(Record, answer.records, repeat(self._shard), repeat(self._numbers)))
+        numbers = cast("Any", self._numbers)
+        records: Sequence[Record] = list(map(Record, answer.records, repeat(self._shard), repeat(numbers)))
         newest = newest_outline(records)
         if newest is not None and _number(records[0]) <= self._read_through:
             # A page that came before, in whole or in part: what was read is not read again, and nothing moves back.
