@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 TOKEN = "0123456789abcdef-._~+/="
 # 404 has no body of ours where the parser itself refuses, and 400 comes from it; the others are what the guard says.
 STATUSES = {200, 400, 401, 404, 405, 413, 421, 503}
-# The version is what the parser made of the request.
-_STATUS = re.compile(rb"HTTP/\d\.\d (\d{3}) ")
+# The version is what the parser made of the request. Who waits to be asked for a body is asked, whatever comes of it.
+_STATUS = re.compile(rb"(?:HTTP/1\.1 100 Continue\r\n\r\n)?HTTP/\d\.\d (\d{3}) ")
 
 methods = st.just(b"GET") | st.sampled_from(
     [b"GET", b"HEAD", b"POST", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT", b"PRI", b"get", b""]
@@ -106,6 +106,7 @@ def assert_harmless(told: Conversation, *, token: bool) -> None:
 @settings(max_examples=25)
 @example([b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n"], False)
 @example([b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"], True)
+@example([b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\r\n"], False)
 @example([b"GET /status HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n", b"\0" * 20_000], True)
 def test_any_request_is_answered_or_the_connection_closed(sent: list[bytes], token: bool) -> None:
     anyio.run(lambda: play(sent, token=token))

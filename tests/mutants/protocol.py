@@ -252,7 +252,7 @@ PROGRESS = (
         "followers let through",
         "later changes of a parked item are delivered",
         _LANE,
-        "        parked = await self.shared.parked.hold_back(records)\n",
+        "        parked = await self.shared.parked.hold_back(records) if self.shared.parked.keys else ()\n",
         "        parked: Sequence[Record] | None = ()\n",
     ),
     _mutant(

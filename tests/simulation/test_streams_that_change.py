@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -11,7 +10,7 @@ import pytest
 from streamflow import events
 from streamflow.errors import NotFoundError, TrimmedError
 from streamflow.leases import STREAM_ROW, LeaseState
-from streamflow.positions import SHARD_END, PositionKind
+from streamflow.positions import SHARD_END, Position, PositionKind
 from streamflow.testing.simulation.loop import SimulatedLoop
 from world import World
 
@@ -180,7 +179,7 @@ async def test_a_checkpoint_below_what_is_left_asks_for_a_decision(on_trimmed: s
         await world.until(world.everything_delivered)
     (row,) = (await world.rows()).values()
     first = world.controls.tables.stream(world.stream_arn).shard(row.shard_id).numbers[0]
-    await world.edit(row, checkpoint=replace(row.checkpoint, sequence_number=str(first - 5)))
+    await world.edit(row, checkpoint=Position.after(str(first - 5)))
     world.controls.trim("orders")
     world.write("d")
     if on_trimmed == "fail":
