@@ -298,6 +298,21 @@ def a_zombie(wrong: bool) -> History:
     return history
 
 
+def a_zombie_of_a_hand(wrong: bool) -> History:
+    """V5: a hand let the shard go for its owner, who hears of it within a lease's duration, although another has it before."""
+    history = begun(lease_duration_s=10.0)
+    history.at_s = 20.0
+    before = history.rows["s1"]
+    history.rows["s1"] = replace(before, owner=None, version=before.version + 1)
+    history.tell(facts.RowStored(node=facts.HAND, before=before, after=history.rows["s1"]))
+    history.at_s = 25.0
+    history.take("w2")
+    beat(history)
+    history.at_s = 31.0 if wrong else 29.0
+    history.invoke(1, epoch=before.epoch)
+    return history
+
+
 def an_epoch_of_two(wrong: bool) -> History:
     """V5: two workers dispatch in one epoch."""
     history = begun()
@@ -1020,7 +1035,7 @@ CASES: list[tuple[str, Callable[[bool], History]]] = [
     ("V8", unfair), ("V8", passed_over), ("V15", stormy), ("V15", stormy_between_answers),
     ("V13", flattering_lag_since_an_empty_page), ("V13", lag_that_stays),
     ("V2", two_at_once_after_a_roll_back), ("V12", tried_again_after_a_roll_back), ("V4", checkpoint_back_after_a_roll_back),
-    ("V5", a_zombie_once_the_lost_writes_are_made_again),
+    ("V5", a_zombie_once_the_lost_writes_are_made_again), ("V5", a_zombie_of_a_hand),
 ]  # fmt: skip
 
 

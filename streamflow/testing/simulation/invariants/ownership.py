@@ -30,9 +30,9 @@ class OneOwner(OfFacts):
     name = "V5"
     hears: ClassVar[Sequence[type]] = (RowStored, Invoked)
     _takers: dict[tuple[str, str, int], str] = field(default_factory=dict)
-    _ended_by_twin: dict[tuple[str, str, int], float] = field(default_factory=dict)
-    """Epochs that ended when another worker of the same name took the shard, or let it go: their owner hears of it at its next
-    sign of life, whoever has the shard by then.
+    _ended_unheard: dict[tuple[str, str, int], float] = field(default_factory=dict)
+    """Epochs that ended when another worker of the same name took the shard, or somebody else let it go: their owner hears of
+    it at its next sign of life, whoever has the shard by then.
     """
     _dispatchers: dict[tuple[str, str, int], str] = field(default_factory=dict)
     _zombies: Counter[tuple[str, str, str, int]] = field(default_factory=Counter)
@@ -42,26 +42,20 @@ class OneOwner(OfFacts):
             return self._dispatched(fact, truth)
         assert isinstance(fact, RowStored)
         before, row = fact.before, fact.after
-        course = None if row is None else truth.course(row.pipeline, row.shard_id)
-        if row is None or before is None or course is None or fact.node == HAND or course.forgotten:
+        course = None if before is None else truth.course(before.pipeline, before.shard_id)
+        if before is None or course is None:
+            return None
+        if course.takers.get(before.epoch) != fact.node and _is_unheard(fact.node, before, row):
+            self._ended_unheard[before.pipeline, before.shard_id, before.epoch] = truth.now_s
+        if row is None or fact.node == HAND or course.forgotten:
             return None
         if row.epoch != before.epoch:
-            place = row.pipeline, row.shard_id, row.epoch
-            other = self._takers.setdefault(place, fact.node)
-            if _name(before.owner) == _name(row.owner):
-                self._note_twin(fact.node, course, before, truth)
+            other = self._takers.setdefault((row.pipeline, row.shard_id, row.epoch), fact.node)
             if other != fact.node:
                 return f"{fact.node} took {row.shard_id} in epoch {row.epoch}, which was {other}'s"
         elif row.owner not in {before.owner, None, row.claimant}:
             return f"{fact.node} made {row.owner} the owner of {row.shard_id} in epoch {row.epoch} of {before.owner}"
-        elif row.owner != before.owner:
-            # At its stop a worker lets go what has its name, and that it has not taken yet.
-            self._note_twin(fact.node, course, before, truth)
         return None
-
-    def _note_twin(self, node: str, course: Course, row: Lease, truth: Truth) -> None:
-        if course.takers.get(row.epoch) != node:
-            self._ended_by_twin[row.pipeline, row.shard_id, row.epoch] = truth.now_s
 
     def _dispatched(self, fact: Invoked, truth: Truth) -> str | None:
         course = truth.courses[fact.pipeline, fact.shard_id]
@@ -73,7 +67,7 @@ class OneOwner(OfFacts):
             return f"{fact.node} dispatched records of {fact.shard_id} in epoch {fact.epoch}, in which {other} did"
         if row is not None and row.epoch <= fact.epoch and row.owner is not None:
             return None
-        ended_at_s = self._ended_by_twin.get((fact.pipeline, fact.shard_id, fact.epoch), -math.inf)
+        ended_at_s = self._ended_unheard.get((fact.pipeline, fact.shard_id, fact.epoch), -math.inf)
         if self.bounds.steals:
             ended_at_s = max(ended_at_s, course.taken_at_s)
         if truth.now_s <= ended_at_s + self.bounds.lease_duration_s:
@@ -87,6 +81,18 @@ class OneOwner(OfFacts):
         return (
             f"{fact.node} dispatched {len(fact.numbers)} records of {fact.shard_id} in epoch {fact.epoch}: it is {now}"
         )
+
+
+def _is_unheard(node: str, before: Lease, row: Lease | None) -> bool:
+    """Whether somebody ends an epoch that its owner has not ended.
+
+    At its stop a worker lets go what has its name, and that it has not taken yet.
+    """
+    if row is None:
+        return node == HAND
+    if row.epoch == before.epoch:
+        return row.owner != before.owner
+    return _name(before.owner) == _name(row.owner)
 
 
 def _name(worker_id: str | None) -> str | None:
